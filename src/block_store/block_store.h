@@ -1,0 +1,137 @@
+// The block store: a replica's database. Blocks of 4 KiB, each with the op that last wrote it and a
+// checksum, a superblock, and checkpoints. Only committed ops reach it. Format: docs/formats.md.
+//
+//   superblock      two 4 KiB slots; the newer valid one counts
+//   layers/0/data   sparse; block b at b * 4096
+//   layers/0/table  16 bytes a block
+//
+// Belongs to one loop. What survives a crash: everything up to the last checkpoint, in blocks, table
+// and superblock; of what was applied later, any part. Redo from the checkpoint makes it whole, since
+// an op is applied to a block only if it is newer than the block.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/bytes.h"
+#include "common/strong.h"
+#include "common/uuid.h"
+#include "protocol/entry.h"
+#include "runtime/file.h"
+#include "runtime/loop.h"
+#include "runtime/task.h"
+
+namespace datom::block_store {
+
+using BlockNumber = std::uint64_t;
+
+// What the superblock keeps for the replica beside the store's own fields. All of it is durable once
+// save() or checkpoint() has returned.
+struct ReplicaState {
+  Uuid volume;
+  Uuid replica;
+  Term promised;
+  std::uint64_t config_epoch = 0;
+  bool base_complete = true;  // false while blocks are being copied from a peer: never electable
+  Op copy_from;               // while not base_complete: blocks newer than this op are being fetched
+  std::string sessions;       // the session table as of the checkpoint; at most kMaxSessionBytes
+};
+inline constexpr std::size_t kMaxSessionBytes = 3072;
+
+enum class BlockKind : std::uint8_t {
+  hole = 0,  // never written or trimmed: reads as zeros, takes no space
+  zero = 1,  // zeros, space reserved
+  data = 2,
+};
+
+struct BlockVersion {
+  BlockNumber block = 0;
+  Op op;  // that last wrote or trimmed it; 0: never
+  BlockKind kind = BlockKind::hole;
+  std::uint64_t checksum = 0;  // XXH3-64 of the content; 0 unless data
+};
+
+// A run of blocks of one kind, in bytes.
+struct Extent {
+  std::uint64_t length = 0;
+  BlockKind kind = BlockKind::hole;
+};
+
+struct BlockStoreOptions {
+  std::size_t table_cache_bytes = 64 << 20;  // clean table pages kept in memory beyond the dirty ones
+};
+
+class BlockStore {
+ public:
+  // Makes a store of `size` bytes (multiple of 4 KiB), all holes, durably. The directory exists and
+  // has no superblock, else Error{already_exists}.
+  static runtime::Task<void> format(runtime::Filesystem& files, std::string directory,
+                                    std::uint64_t size, ReplicaState state);
+
+  // Reads the superblock. Throws Error{not_found} where there is none, Error{corrupt} where no slot is
+  // valid, or a file is missing or of another size than it says.
+  static runtime::Task<std::unique_ptr<BlockStore>> open(runtime::Filesystem& files,
+                                                         runtime::Loop& loop, std::string directory,
+                                                         BlockStoreOptions options);
+  ~BlockStore();
+
+  std::uint64_t size() const;             // bytes
+  const ReplicaState& state() const;      // as last saved
+  Op checkpoint_op() const;               // durable: redo begins behind it
+  Op applied_op() const;                  // highest op applied since open, or checkpoint_op()
+  std::uint64_t bytes_used() const;       // of blocks of kind data and zero, about (see .cc)
+
+  // Order-free sum of a hash of (block number, content checksum) over all blocks of kind data whose
+  // content is not all zeros: equal on replicas that applied the same ops, and after a redo. Valid when
+  // fingerprint_known(); after a crash in the middle of a checkpoint only once redo has passed it,
+  // while base_complete is false never.
+  std::uint64_t fingerprint() const;
+  bool fingerprint_known() const;
+
+  // Applies committed entries, op after op without gap behind applied_op() (no-ops, attach and config
+  // entries only advance it). One at a time. Not durable before checkpoint(). A block is changed only
+  // by an op newer than its own. Error (io_error, no_space): the caller stops this replica.
+  runtime::Task<void> apply(std::vector<protocol::Entry> entries);
+
+  // Blocks [offset, offset + length), multiples of 4 KiB, inside the volume. Each block is as some
+  // apply left it, never half of one, and at least as new as what had been applied when read() was
+  // called. Throws Error{corrupt} naming the block that fails its checksum.
+  runtime::Task<Buffer> read(std::uint64_t offset, std::uint64_t length);
+
+  // What the range holds, neighbours of one kind merged, at most `max_extents`; the extents cover the
+  // range from its start, perhaps not all of it.
+  runtime::Task<std::vector<Extent>> extents(std::uint64_t offset, std::uint64_t length,
+                                             std::size_t max_extents);
+
+  // Syncs data and table as of applied_op() when it begins, then writes the superblock with it and
+  // `state`. Applies may go on meanwhile. One checkpoint or save at a time.
+  runtime::Task<void> checkpoint(ReplicaState state);
+  // Writes the superblock with `state` and the checkpoint as it is. Durable when it returns.
+  runtime::Task<void> save(ReplicaState state);
+
+  // For copying between replicas: versions of blocks >= `from` whose op is above `newer_than`, in
+  // order of block, at most `limit`; fewer than `limit` means that the end was reached.
+  runtime::Task<std::vector<BlockVersion>> newer_blocks(BlockNumber from, Op newer_than,
+                                                        std::size_t limit);
+  // The version a block has here.
+  runtime::Task<BlockVersion> version(BlockNumber block);
+  // Puts a block from a peer in place if it is newer than the one here. `content` is 4 KiB for data,
+  // empty otherwise. Throws Error{corrupt} where content and checksum differ.
+  runtime::Task<void> install(BlockVersion version, Buffer content);
+  // After copying: the store is as of `op`; computes the fingerprint anew from the table.
+  runtime::Task<void> finish_copy(Op op);
+  // Before copying: applied_op() becomes `op` though blocks are older; follow with copying.
+  void begin_copy(Op op);
+
+  // Waits for what is under way; no checkpoint. Use nothing afterwards.
+  runtime::Task<void> close();
+
+ private:
+  struct Impl;
+  explicit BlockStore(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace datom::block_store

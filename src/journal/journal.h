@@ -1,0 +1,89 @@
+// The journal of one replica: an append-only log of ops in preallocated, zero-filled segment files,
+// written O_DIRECT | O_DSYNC. Its tail can be rolled back; its oldest segments go once they are below
+// the checkpoint and the retention. Format: docs/formats.md. Belongs to one loop.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/strong.h"
+#include "common/uuid.h"
+#include "protocol/entry.h"
+#include "runtime/file.h"
+#include "runtime/loop.h"
+#include "runtime/task.h"
+
+namespace datom::journal {
+
+struct JournalOptions {
+  std::uint64_t segment_bytes = 8 << 20;  // multiple of 4 KiB, above the largest batch
+  std::size_t max_batch_bytes = 4 << 20;
+};
+
+class Journal {
+ public:
+  // Where a journal begins: the id of the entry before its first. Of a new group: all zero.
+  static runtime::Task<void> create(runtime::Filesystem& files, std::string directory, Uuid volume,
+                                    protocol::EntryId base, JournalOptions options);
+
+  // Reads headers and payload checksums of every segment and finds the end. A torn last batch (a crash
+  // interrupted its write: it was never acknowledged) is cut. Anything else that fails its checksum
+  // leaves the entries before it and makes head_certain() false. Throws Error{not_found} where there
+  // is no journal, Error{corrupt} where even its beginning is unreadable.
+  static runtime::Task<std::unique_ptr<Journal>> open(runtime::Filesystem& files, runtime::Loop& loop,
+                                                      std::string directory, Uuid volume,
+                                                      JournalOptions options);
+  ~Journal();
+
+  // False: entries may be missing at the end that this replica once acknowledged (rule S2). It must
+  // not vote or count until a leader has supplied the tail and declare_head_certain() was called.
+  bool head_certain() const;
+  void declare_head_certain();
+
+  // Ids and headers come from an index in memory (bytes a retained entry: see journal.cc).
+  protocol::EntryId base() const;  // of the entry before the first one kept
+  Op first_op() const;             // base().op + 1; above last_op() when nothing is kept
+  protocol::EntryId last() const;  // base() when nothing is kept
+  // Of an entry kept, or of the base; nullopt outside.
+  std::optional<protocol::EntryId> id_at(Op op) const;
+  // Highest commit hint among the entries kept: all up to it were once committed (rule S3).
+  Op highest_commit_hint() const;
+  std::uint64_t bytes_kept() const;
+
+  // Appends; returns once the batch is on stable storage. One append or truncation at a time.
+  // REQUIRES: the first entry follows last() in op and chain; bytes within max_batch_bytes. On Error
+  // (io_error, no_space) the tail is undefined: the caller stops this replica (rule S1).
+  runtime::Task<void> append(protocol::EntryBatch batch);
+
+  // Whether `bytes` more can certainly be appended: space for them is allocated. Call before an entry
+  // is made (rule S6). Throws Error{no_space} when the disk is full, nothing changed.
+  runtime::Task<void> reserve(std::uint64_t bytes);
+
+  // Entries from `first` on, as many as fit into `max_bytes`, at least one. REQUIRES: first is kept
+  // and at most last().op. Throws Error{corrupt} where an entry fails its checksum.
+  runtime::Task<protocol::EntryBatch> read(Op first, std::size_t max_bytes);
+
+  // Cuts all entries above `last_kept`, durably: they cannot reappear. One at a time, not beside an
+  // append. REQUIRES: base().op <= last_kept <= last().op.
+  runtime::Task<void> truncate_after(Op last_kept);
+
+  // Drops whole segments that hold only entries up to `op`.
+  runtime::Task<void> trim_through(Op op);
+
+  // Empties the journal: it goes on behind `base`. For a replica that was copied.
+  runtime::Task<void> reset(protocol::EntryId base);
+
+  // Waits for what is under way; use nothing afterwards.
+  runtime::Task<void> close();
+
+ private:
+  struct Impl;
+  explicit Journal(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace datom::journal

@@ -1,0 +1,111 @@
+// A journal entry: one op of a group's history. It is one frame, header and payload, the same bytes
+// on the wire and on every disk (docs/formats.md).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "common/bytes.h"
+#include "common/strong.h"
+#include "common/uuid.h"
+
+namespace datom::protocol {
+
+enum class EntryKind : std::uint8_t {
+  no_op = 1,   // a new leader's first entry; no effect
+  write = 2,   // payload: `length` bytes for [offset, offset + length)
+  zero = 3,    // the range reads as zeros; its space stays reserved
+  trim = 4,    // the range reads as zeros; its space is given back
+  attach = 5,  // opens a session: its number is this entry's op. payload: SessionOpen (messages.proto)
+  config = 6,  // marks a change of the group's members (reserved for membership changes)
+};
+
+// What names an entry: equal ids mean equal entries and equal histories before them.
+struct EntryId {
+  Term term;
+  Op op;
+  std::uint64_t checksum = 0;  // of the entry's header, which covers payload and predecessor
+
+  auto operator<=>(const EntryId&) const = default;
+};
+
+inline constexpr std::size_t kEntryHeaderBytes = 128;
+inline constexpr std::size_t kMaxEntryPayload = 1 << 20;
+
+struct EntryHeader {
+  EntryKind kind = EntryKind::no_op;
+  Term term;
+  Op op;
+  std::uint64_t previous = 0;  // checksum of the entry before: the chain
+  Op commit_hint;              // the leader's commit point when it appended: evidence in recovery
+  Op session;                  // op of the attach entry; 0: none
+  std::uint64_t sequence = 0;  // of the request within its session
+  std::uint64_t first_incomplete = 0;  // lowest sequence the client still waits for
+  std::uint64_t offset = 0;    // bytes; multiple of 4 KiB for write, zero and trim
+  std::uint64_t length = 0;    // bytes; multiple of 4 KiB for write, zero and trim
+  std::uint32_t payload_length = 0;
+  std::uint64_t payload_checksum = 0;
+  std::uint64_t checksum = 0;  // of the encoded header; filled in by seal_header and decode_header
+
+  EntryId id() const { return {term, op, checksum}; }
+  std::size_t frame_bytes() const { return kEntryHeaderBytes + payload_length; }
+};
+
+// Encodes into `to` (128 bytes), filling in header.checksum. `volume` is mixed into the checksum: an
+// entry of another volume never passes.
+void seal_header(EntryHeader& header, const Uuid& volume, MutableBytes to);
+
+// The header at `from` (at least 128 bytes, else nullopt), or nullopt where there is none that
+// passes its checksum and bounds (known kind, payload_length <= kMaxEntryPayload, alignment, length
+// equal to payload_length for a write).
+std::optional<EntryHeader> decode_header(ByteView from, const Uuid& volume);
+
+// Whether the payload is the one that the header describes.
+bool payload_matches(const EntryHeader& header, ByteView payload);
+
+// An entry in memory: the payload points into the frame it was read or received in.
+struct Entry {
+  EntryHeader header;
+  Buffer payload;
+};
+
+// A run of consecutive entries, frames one after another, in memory that can be written O_DIRECT:
+// bytes.size() is a multiple of 4 KiB, zeros behind the last frame.
+struct EntryBatch {
+  std::vector<EntryHeader> headers;
+  std::vector<std::size_t> frame_offsets;  // where each frame begins in bytes
+  Buffer bytes;
+
+  bool empty() const { return headers.empty(); }
+  // The payload shares the batch's memory.
+  Entry entry(std::size_t index) const;
+};
+
+// Takes apart the bytes of a batch that came from a peer or a disk: frames without gap, until
+// padding of zeros shorter than 4 KiB. Verifies each header, payload, op succession and chain.
+// Throws Error{corrupt}.
+EntryBatch parse_batch(Buffer bytes, const Uuid& volume);
+
+// Builds a batch. Bounded: fits() first.
+class BatchBuilder {
+ public:
+  // Room for `capacity` bytes of frames (rounded up to 4 KiB).
+  explicit BatchBuilder(std::size_t capacity, const Uuid& volume);
+
+  bool fits(std::size_t payload_bytes) const;
+  bool empty() const { return batch_.empty(); }
+  // Seals the header (payload length and checksum are filled in) and copies the payload behind it.
+  // `header.previous`, term and op are the caller's. Gives the entry's id.
+  EntryId add(EntryHeader header, ByteView payload);
+  // Pads and gives the batch. The builder is used up.
+  EntryBatch finish();
+
+ private:
+  Uuid volume_;
+  Buffer memory_;
+  std::size_t used_ = 0;
+  EntryBatch batch_;
+};
+
+}  // namespace datom::protocol

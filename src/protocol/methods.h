@@ -1,0 +1,35 @@
+// Numbers of the RPC methods. They cross the wire: append only, never reuse. The messages are in the
+// .proto file named beside each block.
+#pragma once
+
+#include <cstdint>
+
+namespace datom::protocol::method {
+
+// config.proto: asked of the config service.
+inline constexpr std::uint16_t kInit = 1;
+inline constexpr std::uint16_t kAddNode = 2;
+inline constexpr std::uint16_t kListNodes = 3;
+inline constexpr std::uint16_t kListServices = 4;
+inline constexpr std::uint16_t kCreateVolume = 5;
+inline constexpr std::uint16_t kListVolumes = 6;
+inline constexpr std::uint16_t kVolumeInfo = 7;
+inline constexpr std::uint16_t kRemoveVolume = 8;
+inline constexpr std::uint16_t kStatus = 9;
+inline constexpr std::uint16_t kListProperties = 10;
+inline constexpr std::uint16_t kGetProperty = 11;
+inline constexpr std::uint16_t kSetProperty = 12;
+inline constexpr std::uint16_t kRemoveNode = 13;
+
+// volume.proto: asked of a volume server.
+inline constexpr std::uint16_t kReplicaStatus = 100;  // what replicas it keeps and how they are
+inline constexpr std::uint16_t kClientIo = 101;       // a session's request, asked of the leader
+inline constexpr std::uint16_t kProbeSession = 102;   // does the client of that session still live
+inline constexpr std::uint16_t kReadEntries = 103;    // journal entries, for catching up
+inline constexpr std::uint16_t kNewerBlocks = 104;    // block versions, for copying
+inline constexpr std::uint16_t kReadBlocks = 105;     // block contents, for copying
+
+// replication.proto: one-way messages between the replicas of a group.
+inline constexpr std::uint16_t kGroupMessage = 200;
+
+}  // namespace datom::protocol::method

@@ -1,0 +1,15 @@
+// Files through io_uring: submissions of one loop turn go to the kernel in one system call.
+#pragma once
+
+#include <memory>
+
+#include "runtime/event_loop.h"
+#include "runtime/file.h"
+
+namespace datom::runtime {
+
+// A Filesystem on `loop` over an io_uring of its own, or nullptr where the kernel refuses one (many
+// containers); `why` then says so. `loop` must outlive it.
+std::unique_ptr<Filesystem> make_uring_filesystem(EventLoop& loop, std::string* why);
+
+}  // namespace datom::runtime
