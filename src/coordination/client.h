@@ -1,11 +1,12 @@
-// The Coordination seam: a small tree of named values with versions, ephemeral and sequential nodes,
-// watches and sessions, as ZooKeeper keeps it. Implementations: zookeeper/ (real) and memory/
-// (simulation, `datom dev`); both pass the same contract tests (coordination_contract.h).
+// The Coordination seam: a small tree of named values with versions, ephemeral and sequential
+// nodes, watches and sessions, as ZooKeeper keeps it. Implementations: zookeeper/ (real) and
+// memory/ (simulation, `datom dev`); both pass the same contract tests (coordination_contract.h).
 //
 // A Client belongs to one loop: calls are made there, results and watches arrive there. Several
 // clients may share one session.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,10 +23,14 @@ namespace datom::coordination {
 using Version = std::int32_t;
 inline constexpr Version kAnyVersion = -1;
 
+inline constexpr std::size_t kMaxPath = 1024;
+inline constexpr std::size_t kMaxData = 512 * 1024;  // of a node, and of all steps of a multi
+inline constexpr std::size_t kMaxOperations = 256;   // steps of a multi
+
 struct Stat {
   Version version = 0;
-  std::int64_t created = 0;           // transaction that created the node: tells a re-created one
-  std::int64_t ephemeral_owner = 0;   // session id, 0: persistent
+  std::int64_t created = 0;          // transaction that created the node: tells a re-created one
+  std::int64_t ephemeral_owner = 0;  // session id, 0: persistent
   std::int32_t children = 0;
 };
 
@@ -69,7 +74,7 @@ struct OperationResult {
 enum class SessionState {
   connecting,  // no server reachable now; the session may or may not live on
   connected,
-  expired,     // for ever: ephemeral nodes are gone, every call fails with session_expired
+  expired,  // for ever: ephemeral nodes are gone, every call fails with session_expired
 };
 
 // A watch fires once, after the first change of what was read with it, or when the session expires;
@@ -85,12 +90,16 @@ using OnChange = std::function<void()>;
 // Every call fails with Error:
 //   not_found         the node (or, to create, its parent) is not there
 //   already_exists    create: it is there
-//   conflict          the version is another; delete: it has children; multi: which step and why
+//   conflict          the version is another; delete: it has children; create: the parent is
+//                     ephemeral; multi: any of these, not_found or already_exists: the message says
+//                     which step and why
 //   unavailable       not connected and certainly not executed
-//   outcome_unknown   sent, then the connection broke: done or not done. Reads may be repeated; writes
+//   outcome_unknown   sent, then the connection broke: done or not done. Reads may be repeated;
+//   writes
 //                     only after looking
 //   session_expired   the session is over
-//   too_large         data over 512 KiB, a path over 1 KiB
+//   too_large         data over kMaxData, a path over kMaxPath, a multi over kMaxOperations
+//   invalid_argument  the path is none
 // Paths are absolute, of the tree the client was made for ("/datom/...").
 class Client {
  public:
@@ -111,7 +120,8 @@ class Client {
   virtual runtime::Task<std::optional<Node>> get(std::string path, OnChange on_change,
                                                  WatchHandle& watch) = 0;
   // Names (not paths) of the children, sorted; nullopt where there is no such node. The watch fires
-  // when a child comes or goes, or the node is deleted; where the node is missing, when it is created.
+  // when a child comes or goes, or the node is deleted; where the node is missing, when it is
+  // created.
   virtual runtime::Task<std::optional<std::vector<std::string>>> children(std::string path) = 0;
   virtual runtime::Task<std::optional<std::vector<std::string>>> children(std::string path,
                                                                           OnChange on_change,

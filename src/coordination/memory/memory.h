@@ -13,9 +13,9 @@ namespace datom::coordination {
 // The tree and its sessions. Thread-safe; outlives its clients.
 class MemoryTree {
  public:
-  // `on_persistent_change` hears the whole tree of persistent nodes as JSON after each change of one
-  // (under the tree's lock: it writes the file and returns), so that `datom dev` survives a restart;
-  // a change is not acknowledged before it returns. May be empty.
+  // `on_persistent_change` hears the whole tree of persistent nodes as JSON after each change of
+  // one (under the tree's lock: it writes the file and returns), so that `datom dev` survives a
+  // restart; a change is not acknowledged before it returns. May be empty.
   explicit MemoryTree(std::function<void(const std::string& json)> on_persistent_change = {});
   ~MemoryTree();
 
@@ -28,9 +28,9 @@ class MemoryTree {
   std::unique_ptr<Client> join_session(std::int64_t session_id, runtime::Loop& loop);
 
   // What befalls sessions. Both are idempotent.
-  void expire(std::int64_t session_id);       // ephemerals vanish; the clients hear `expired`
-  void end(std::int64_t session_id);          // the orderly end; the same for the tree
-  void disconnect(std::int64_t session_id);   // calls fail with unavailable; the session lives on
+  void expire(std::int64_t session_id);      // ephemerals vanish; the clients hear `expired`
+  void end(std::int64_t session_id);         // the orderly end; the same for the tree
+  void disconnect(std::int64_t session_id);  // calls fail with unavailable; the session lives on
   void reconnect(std::int64_t session_id);
 
   struct Impl;
