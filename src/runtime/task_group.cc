@@ -17,7 +17,9 @@ struct TaskGroup::Root {
 
 TaskGroup::TaskGroup(Loop& loop, OnError on_error) : on_error_(std::move(on_error)), idle_(loop) {}
 
-TaskGroup::~TaskGroup() { DATOM_CHECK(running_ == 0); }
+TaskGroup::~TaskGroup() {
+  DATOM_CHECK(running_ == 0);
+}
 
 void TaskGroup::spawn(Task<void> task) {
   DATOM_CHECK(!closing_);
