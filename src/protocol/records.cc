@@ -16,6 +16,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::uint64_t kAnyNumber = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t kMaxPid = std::uint64_t{1} << 31;
 constexpr std::size_t kMaxReplicas = 16;
 constexpr std::size_t kMaxDevices = 4096;
 
@@ -168,6 +169,19 @@ InstanceRecord InstanceRecord::from_json(std::string_view text) {
   const JsonFields from = JsonFields::parse("instance record", text);
   return {.format = static_cast<int>(from.number("format", 1, 1'000'000)),
           .uuid = from.uuid("uuid")};
+}
+
+std::string ActiveRecord::to_json() const {
+  return json::serialize(json::object{
+      {"service", service}, {"address", address}, {"epoch", epoch.to_string()}, {"pid", pid}});
+}
+
+ActiveRecord ActiveRecord::from_json(std::string_view text) {
+  const JsonFields from = JsonFields::parse("active config service record", text);
+  return {.service = from.name("service"),
+          .address = from.string("address"),
+          .epoch = from.uuid("epoch"),
+          .pid = static_cast<std::int64_t>(from.number("pid", 0, kMaxPid))};
 }
 
 std::string PropertyRecord::to_json() const {

@@ -48,6 +48,17 @@ struct InstanceRecord {
   static InstanceRecord from_json(std::string_view text);
 };
 
+// /datom/configservice/instance, ephemeral: the config service that is active.
+struct ActiveRecord {
+  std::string service;
+  std::string address;  // "192.0.2.7:7400"
+  Uuid epoch;           // a new one at each start of the process
+  std::int64_t pid = 0;
+
+  std::string to_json() const;
+  static ActiveRecord from_json(std::string_view text);
+};
+
 struct PropertyRecord {
   std::string value;
   std::string changed_by;  // "root@host1"

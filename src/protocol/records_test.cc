@@ -89,6 +89,15 @@ TEST(Records, InstanceComesBack) {
   EXPECT_EQ(back.uuid, kFirst);
 }
 
+TEST(Records, ActiveConfigServiceComesBack) {
+  const ActiveRecord back =
+      ActiveRecord::from_json(ActiveRecord{"cs1", "192.0.2.7:7400", kFirst, 4711}.to_json());
+  EXPECT_EQ(back.service, "cs1");
+  EXPECT_EQ(back.address, "192.0.2.7:7400");
+  EXPECT_EQ(back.epoch, kFirst);
+  EXPECT_EQ(back.pid, 4711);
+}
+
 TEST(Records, PropertyComesBack) {
   const PropertyRecord record{"say \"hi\"\n", "root@host1", "2026-03-01T12:00:00Z"};
   const PropertyRecord back = PropertyRecord::from_json(record.to_json());
