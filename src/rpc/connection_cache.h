@@ -11,9 +11,9 @@
 namespace datom::rpc {
 
 struct ConnectionCacheOptions {
-  std::string domain;           // looked up under /datom/domains/DOMAIN/services/S/instance
-  std::string self;             // this service's name, told to peers; "" for a command
-  std::uint32_t shard = 0;      // which loop of the peer should serve these connections
+  std::string domain;       // looked up under /datom/domains/DOMAIN/services/S/instance
+  std::string self;         // this service's name, told to peers; "" for a command
+  std::uint32_t shard = 0;  // which loop of the peer should serve these connections
   runtime::Duration connect_timeout = std::chrono::seconds(2);
   std::size_t max_queued_bytes = 64 << 20;  // a peer: queued to be sent and not yet on the socket
   std::size_t max_in_flight = 4096;         // a peer: requests without a reply
@@ -28,8 +28,8 @@ struct ConnectionCacheOptions {
 class ConnectionCache final : public Caller {
  public:
   // All must outlive it and belong to `loop`.
-  ConnectionCache(runtime::Loop& loop, runtime::Network& network, coordination::Client& coordination,
-                  ConnectionCacheOptions options);
+  ConnectionCache(runtime::Loop& loop, runtime::Network& network,
+                  coordination::Client& coordination, ConnectionCacheOptions options);
   // stop() must have returned.
   ~ConnectionCache() override;
 

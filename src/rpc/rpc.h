@@ -52,8 +52,9 @@ class Caller {
                                       runtime::Duration timeout) = 0;
 
   // Sends without expecting a reply, best effort: messages to one service arrive in the order they
-  // were sent, or are lost (no connection, connection broken, peer too slow: over the bound of queued
-  // bytes). If there is no connection one is being made; messages wait for it within the bound.
+  // were sent, or are lost (no connection, connection broken, peer too slow: over the bound of
+  // queued bytes). If there is no connection one is being made; messages wait for it within the
+  // bound.
   virtual void send(const std::string& service, Method method, Message message) = 0;
 
   // `on_down` hears that the connection to a service broke, was refused, or that coordination

@@ -1,5 +1,5 @@
-// Accepts datom's port: RPC connections are served by a Router, HTTP connections (told apart by their
-// first bytes) are handed on.
+// Accepts datom's port: RPC connections are served by a Router, HTTP connections (told apart by
+// their first bytes) are handed on.
 #pragma once
 
 #include <functional>
