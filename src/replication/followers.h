@@ -1,0 +1,74 @@
+// What a leader knows of its followers in its term: how far each journal is known to equal the
+// leader's, what was sent, who answers.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/uuid.h"
+#include "protocol/records.h"
+#include "replication/effects.h"
+
+namespace datom::replication {
+
+using protocol::EntryId;
+
+struct Follower {
+  protocol::ReplicaRecord replica;
+  bool contacted = false;   // answered in this term
+  bool functional = false;  // its acks count
+  bool copying = false;
+  bool copy_needed = false; // its journal ends below the leader's base
+  bool reading = false;     // a ReadLog for it is under way
+  Op next{1};               // next op to send: everything below is sent or known to be there
+  Op acked;                 // equal to the leader's journal and durable there
+  Op applied;
+  EntryId last;             // end of its journal, as of its last answer
+  std::uint64_t round = 0;  // highest read round it confirmed
+  Instant heard{};          // when it last answered in this term
+
+  // Sent and not acked: (last op, bytes) of each batch; bounded by the window.
+  std::deque<std::pair<Op, std::size_t>> in_flight;
+  std::size_t in_flight_bytes = 0;
+
+  void sent(Op last_op, std::size_t bytes);
+  void ack(Op op);
+  // Forgets what was sent: it was lost, or did not fit.
+  void resume_at(Op op);
+};
+
+class Followers {
+ public:
+  // All voters but `self`; each is taken to have the leader's `last` until it says otherwise.
+  Followers(const std::vector<protocol::ReplicaRecord>& voters, const Uuid& self, EntryId last,
+            Instant now);
+
+  // nullptr where it is none.
+  Follower* find(const Uuid& replica);
+  Follower* find_service(const std::string& service);
+  std::map<Uuid, Follower>& all() { return followers_; }
+  const std::map<Uuid, Follower>& all() const { return followers_; }
+
+  std::size_t voters() const { return voters_; }
+  // Functional members, the leader included.
+  std::size_t functional() const;
+  // The highest op that is durable on Q functional voters, the leader's own copy being `own_durable`.
+  Op durable_on_quorum(Op own_durable) const;
+  // The highest read round that Q voters, the leader included, have confirmed; `newest` is its own.
+  std::uint64_t confirmed_round(std::uint64_t newest) const;
+  // When Q voters, the leader included, had last answered: the Q-th newest time.
+  Instant quorum_heard(Instant now) const;
+
+ private:
+  template <typename Value, typename Get>
+  Value on_quorum(Value own, Get get) const;
+
+  std::size_t voters_;
+  std::map<Uuid, Follower> followers_;  // ordered: deterministic
+};
+
+}  // namespace datom::replication

@@ -1,0 +1,325 @@
+#include "replication/group.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace datom::replication {
+
+using enum State;
+using enum Cause;
+
+Group::Group(Identity identity, Options options, Durable durable, Instant now)
+    : identity_(std::move(identity)),
+      options_(options),
+      now_(now),
+      log_(durable.base, durable.entries),
+      promised_(durable.promised),
+      durable_promise_(durable.promised),
+      base_complete_(durable.base_complete),
+      head_certain_(durable.head_certain),
+      commit_(std::min(durable.committed, log_.last().op)),
+      told_commit_(commit_),
+      no_leader_since_(now) {}
+
+Effects Group::tick(Instant now) {
+  now_ = now;
+  switch (role_of(state_)) {
+    case Role::follower:
+      follower_tick();
+      break;
+    case Role::elector:
+      elector_tick();
+      break;
+    case Role::leader:
+      leader_tick();
+      break;
+  }
+  return taken();
+}
+
+Instant Group::next_tick() const {
+  switch (role_of(state_)) {
+    case Role::follower: {
+      if (leadership_) return leadership_->heard + options_.election_timeout;
+      return std::max(stand_at().value_or(now_ + options_.election_timeout), now_);
+    }
+    case Role::elector:
+      return std::min(elector_deadline_, ask_again_);
+    case Role::leader:
+      return broadcast_at_;
+  }
+  return now_;
+}
+
+Effects Group::view_changed(Instant now, View view) {
+  now_ = now;
+  view_ = std::move(view);
+  if (view_.record) highest_seen_ = std::max(highest_seen_, view_.record->term);
+  if (view_.expired) {
+    lock_.clear();
+    if (role_of(state_) == Role::elector) give_up(session_expired, false);
+    if (role_of(state_) == Role::leader) step_down(session_expired);
+  }
+  // A leader whose lock someone took away as a dead one's takes another; the term decides.
+  if (!pending_ && own_lock() == nullptr) lock_.clear();
+  care_for_lock();
+  return taken();
+}
+
+Effects Group::coordinated(Instant now, std::uint64_t number, Outcome outcome, std::string path,
+                           std::int32_t version) {
+  now_ = now;
+  if (!pending_ || pending_->number != number) return taken();
+  if (outcome == Outcome::unknown) settle_unknown(outcome, path, version);
+  const CoordinationRequest request = std::move(pending_->request);
+  pending_.reset();
+  const bool done = outcome == Outcome::done;
+
+  if (std::holds_alternative<TakeLock>(request)) {
+    if (done) lock_ = path;
+    if (role_of(state_) == Role::leader) ask_for_no_op();
+    if (state_ == ec_acquire_lock && done) have_lock();
+  } else if (const auto* write = std::get_if<WriteRecord>(&request)) {
+    if (done) {
+      view_.record = write->record;
+      view_.record_version = version;
+    }
+    if (write->release && done) lock_.clear();
+    if (state_ != ec_election_in_progress) {
+      // given up meanwhile
+    } else if (!done) {
+      give_up(election_failed, false);
+    } else if (write->release) {
+      leader_was_named();
+    } else {
+      seal_voters();
+    }
+  }
+  care_for_lock();
+  return taken();
+}
+
+// The driver delivered a View after the connection came back: what it shows is what happened. Not
+// provably mine is not mine (T3).
+void Group::settle_unknown(Outcome& outcome, std::string& path, std::int32_t& version) const {
+  outcome = Outcome::refused;
+  if (std::holds_alternative<TakeLock>(pending_->request)) {
+    const auto mine = std::find_if(view_.locks.begin(), view_.locks.end(),
+                                   [](const Holder& lock) { return lock.mine; });
+    if (mine == view_.locks.end()) return;
+    path = mine->path;
+    outcome = Outcome::done;
+  } else if (const auto* write = std::get_if<WriteRecord>(&pending_->request)) {
+    if (!view_.record || view_.record->nonce != write->record.nonce) return;
+    version = view_.record_version;
+    outcome = Outcome::done;
+  }
+}
+
+Effects Group::receive(Instant now, const protocol::GroupMessage& message, Batch entries) {
+  now_ = now;
+  if (stopped_ || message.volume != identity_.volume || message.to != identity_.self.replica) {
+    return taken();
+  }
+  const protocol::ReplicaRecord* from = voter(message.from);
+  if (from == nullptr || message.config_epoch != view_.record->config_epoch) return taken();
+  suspected_.erase(from->service);
+
+  struct Dispatch {
+    Group& group;
+    const protocol::ReplicaRecord sender;
+    Term term;
+    const Batch& batch;
+    void operator()(const protocol::Probe&) { group.on_probe(sender, term); }
+    void operator()(const protocol::ProbeReply& body) {
+      group.on_probe_reply(sender.replica, body);
+    }
+    void operator()(const protocol::Seal&) { group.on_seal(sender, term); }
+    void operator()(const protocol::SealReply& body) {
+      group.on_seal_reply(sender.replica, term, body);
+    }
+    void operator()(const protocol::BecomeLeader& body) { group.on_become_leader(term, body); }
+    void operator()(const protocol::Append& body) { group.on_append(sender, term, body, batch); }
+    void operator()(const protocol::AppendReply& body) {
+      group.on_append_reply(sender.replica, term, body);
+    }
+  };
+  std::visit(Dispatch{*this, *from, message.term, entries}, message.body);
+  return taken();
+}
+
+Effects Group::peer_down(Instant now, const std::string& service) {
+  now_ = now;
+  suspected_.insert(service);
+  if (leadership_ && leadership_->replica.service == service) wait_for_leader(leader_lost, true);
+  if (role_of(state_) == Role::follower) follower_tick();
+  if (followers_) {
+    Follower* follower = followers_->find_service(service);
+    // What was on its way may be lost; its next answer tells from where to go on.
+    if (follower != nullptr) follower->functional = false;
+  }
+  return taken();
+}
+
+Effects Group::promise_saved(Instant now, Term term) {
+  now_ = now;
+  promise_saving_ = false;
+  durable_promise_ = std::max(durable_promise_, term);
+  if (durable_promise_ < promised_) {
+    save_promise_when_drained();
+    return taken();
+  }
+  if (state_ == ec_election_in_progress && election_) {
+    election_->sealed(identity_.self.replica, own_report());
+    choose_leader();
+  }
+  if (seal_waits_) {
+    const protocol::ReplicaRecord elector = *seal_waits_;
+    seal_waits_.reset();
+    reply_seal(elector, promised_, true);
+  }
+  if (leadership_) {
+    join_when_caught_up();
+    reply_append(true, leadership_->verified);
+  }
+  return taken();
+}
+
+Effects Group::log_written(Instant now, EntryId last) {
+  now_ = now;
+  --log_writes_;
+  log_.written(last);
+  save_promise_when_drained();
+  if (followers_) {
+    for (auto& [uuid, follower] : followers_->all()) replicate(follower);
+    advance_commit();
+  } else if (leadership_) {
+    learn_commit(commit_);
+    join_when_caught_up();
+    reply_append(true, leadership_->verified);
+  }
+  return taken();
+}
+
+Effects Group::log_truncated(Instant now) {
+  now_ = now;
+  --log_writes_;
+  save_promise_when_drained();
+  return taken();
+}
+
+void Group::log_trimmed(Op op) { log_.trim_through(op); }
+
+Effects Group::stop(Instant now) {
+  now_ = now;
+  stopped_ = true;
+  if (role_of(state_) == Role::leader) {
+    step_down(Cause::stop);
+  } else if (role_of(state_) == Role::elector) {
+    give_up(Cause::stop, false);
+  } else if (state_ != follower_wait_to_join_group) {
+    wait_for_leader(Cause::stop, false);
+  }
+  return taken();
+}
+
+void Group::set_fingerprint(Op op, std::uint64_t fingerprint) {
+  fingerprint_op_ = op;
+  fingerprint_ = fingerprint;
+}
+
+std::string Group::leader() const {
+  if (role_of(state_) == Role::leader) return identity_.self.service;
+  return leadership_ ? leadership_->replica.service : "";
+}
+
+void Group::enter(State to, Cause cause) {
+  DATOM_CHECK(allowed(state_, cause, to));
+  effects_.push_back(Changed{state_, to, cause, promised_});
+  state_ = to;
+}
+
+void Group::send(const protocol::ReplicaRecord& to, Term term, protocol::GroupBody body,
+                 Batch entries) {
+  effects_.push_back(Send{to.service,
+                          {identity_.volume, identity_.self.replica, to.replica, term,
+                           view_.record->config_epoch, std::move(body)},
+                          std::move(entries)});
+}
+
+void Group::coordinate(CoordinationRequest request) {
+  DATOM_CHECK(!pending_);
+  pending_ = Pending{next_number_++, request};
+  effects_.push_back(Coordinate{pending_->number, std::move(request)});
+}
+
+// Back to FOLLOWER_WAIT_TO_JOIN_GROUP. `soon`: the leader certainly went, the first member need not
+// wait for its silence.
+void Group::wait_for_leader(Cause cause, bool soon) {
+  leadership_.reset();
+  no_leader_since_ = now_;
+  stand_soon_ = soon;
+  if (state_ != follower_wait_to_join_group) enter(follower_wait_to_join_group, cause);
+}
+
+// From now on nothing of a lower term is obeyed; what asserts the promise waits until it is durable.
+void Group::raise_promise(Term term) {
+  DATOM_CHECK(term > promised_);
+  if (role_of(state_) == Role::leader) {
+    step_down(higher_term);
+  } else if (role_of(state_) == Role::elector) {
+    give_up(higher_term, false);
+  } else {
+    wait_for_leader(higher_term, false);
+  }
+  promised_ = term;
+  highest_seen_ = std::max(highest_seen_, term);
+  seal_waits_.reset();
+  save_promise_when_drained();
+}
+
+// Older writes end before the promise is made durable, so that a seal reports all of them.
+void Group::save_promise_when_drained() {
+  if (promise_saving_ || log_writes_ > 0 || durable_promise_ >= promised_) return;
+  promise_saving_ = true;
+  effects_.push_back(SavePromise{promised_});
+}
+
+const protocol::ReplicaRecord* Group::voter(const Uuid& replica) const {
+  return view_.record ? find_voter(view_.record->voters, replica) : nullptr;
+}
+
+bool Group::hears_leader() const {
+  if (role_of(state_) == Role::leader) return true;
+  return leadership_ && now_ - leadership_->heard < options_.election_timeout;
+}
+
+const Holder* Group::own_lock() const {
+  const auto found = std::find_if(view_.locks.begin(), view_.locks.end(), [&](const Holder& lock) {
+    return lock.mine && lock.path == lock_;
+  });
+  return found == view_.locks.end() ? nullptr : &*found;
+}
+
+// Takes a lock for the role that needs one, releases locks that no role needs: left by an outcome that
+// was unknown, or by giving up.
+void Group::care_for_lock() {
+  if (pending_ || !view_.connected || view_.expired) return;
+  if (state_ == ec_acquire_lock) {
+    try_lock();
+    return;
+  }
+  const bool needed = role_of(state_) != Role::follower;
+  if (role_of(state_) == Role::leader && lock_.empty() && !stopped_) {
+    coordinate(TakeLock{});
+    return;
+  }
+  for (const Holder& lock : view_.locks) {
+    if (!lock.mine || (needed && lock.path == lock_)) continue;
+    coordinate(ReleaseLock{lock.path});
+    return;  // one at a time; its outcome goes on
+  }
+}
+
+}  // namespace datom::replication

@@ -1,0 +1,185 @@
+// The elector's part: lock, quorum, term, seals, choice. Rules T1-T4, E1-E3.
+#include <algorithm>
+
+#include "common/check.h"
+#include "replication/group.h"
+
+namespace datom::replication {
+
+using enum State;
+using enum Cause;
+
+// When this replica stands as elector if nobody leads before: at once for the first member of those
+// not known to be gone, an election timeout later for each one before it.
+std::optional<Instant> Group::stand_at() const {
+  if (stopped_ || !view_.connected || voter(identity_.self.replica) == nullptr) return std::nullopt;
+  std::size_t before = 0;
+  bool member = false;
+  for (const Holder& holder : view_.members) {
+    if (holder.mine) {
+      member = true;
+      break;
+    }
+    if (!suspected(holder.service)) ++before;
+  }
+  if (!member) return std::nullopt;
+  const bool soon = stand_soon_ || view_.record->term == Term(0);
+  const auto waits = static_cast<int>(before) + (soon ? 0 : 1);
+  return no_leader_since_ + waits * options_.election_timeout;
+}
+
+void Group::stand() {
+  enter(ec_acquire_lock, no_leader);
+  election_.emplace(view_.record->voters);
+  chosen_.reset();
+  elector_deadline_ = now_ + 4 * options_.election_timeout;
+  ask_again_ = elector_deadline_;
+  if (!pending_) try_lock();
+}
+
+// Takes the lock if it is free, or if whoever holds it is gone. A holder that neither leads nor goes
+// on within our deadline loses it as well: the lock is liveness only.
+void Group::try_lock() {
+  if (own_lock() != nullptr) {
+    have_lock();
+    return;
+  }
+  lock_.clear();
+  const auto holder = std::find_if(view_.locks.begin(), view_.locks.end(),
+                                   [](const Holder& lock) { return !lock.mine; });
+  if (holder == view_.locks.end()) {
+    coordinate(TakeLock{});
+  } else if (suspected(holder->service) || holder->service == identity_.self.service ||
+             now_ >= elector_deadline_) {
+    coordinate(TakeLock{holder->path});
+  }
+}
+
+void Group::have_lock() {
+  enter(ec_waiting_for_quorum, lock_acquired);
+  elector_deadline_ = now_ + 20 * options_.election_timeout;
+  election_->probe_answered(identity_.self.replica, {promised_, false});
+  ask_voters();
+  if (election_->quorum_present()) raise_term();
+}
+
+void Group::ask_voters() {
+  ask_again_ = now_ + options_.heartbeat;
+  for (const protocol::ReplicaRecord& to : view_.record->voters) {
+    if (to.replica == identity_.self.replica) continue;
+    if (state_ == ec_waiting_for_quorum) {
+      send(to, promised_, protocol::Probe{});
+    } else if (!election_->has_sealed(to.replica)) {
+      send(to, promised_, protocol::Seal{});
+    }
+  }
+}
+
+void Group::on_probe_reply(const Uuid& from, const protocol::ProbeReply& reply) {
+  highest_seen_ = std::max(highest_seen_, reply.promised);
+  if (state_ != ec_waiting_for_quorum) return;
+  if (reply.hears_leader) {
+    give_up(leader_is_there, false);
+    return;
+  }
+  election_->probe_answered(from, reply);
+  if (election_->quorum_present()) raise_term();
+}
+
+// T2, T3: one multi that checks the own lock and the record's version.
+void Group::raise_term() {
+  if (pending_) return;  // asked again at the next answer or tick
+  enter(ec_election_in_progress, quorum_present);
+  elector_deadline_ = now_ + 4 * options_.election_timeout;
+  ask_again_ = elector_deadline_;
+  protocol::GroupRecord record = *view_.record;
+  record.term = std::max({record.term, promised_, highest_seen_, election_->highest_promise()}).next();
+  record.phase = protocol::Phase::no_leader;
+  record.leader.clear();
+  record.nonce = identity_.incarnation ^ next_number_;
+  coordinate(WriteRecord{std::move(record), view_.record_version, lock_, false});
+}
+
+// The term is raised: promise it myself and ask the others to.
+void Group::seal_voters() {
+  const Term term = view_.record->term;
+  DATOM_CHECK(term > promised_);
+  promised_ = term;
+  seal_waits_.reset();
+  save_promise_when_drained();
+  ask_voters();
+}
+
+void Group::on_seal_reply(const Uuid& from, Term term, const protocol::SealReply& reply) {
+  highest_seen_ = std::max(highest_seen_, reply.promised);
+  if (state_ != ec_election_in_progress || term != promised_) return;
+  if (!reply.sealed) {
+    if (reply.promised > promised_) give_up(higher_term, false);
+    return;
+  }
+  election_->sealed(from, reply);
+  choose_leader();
+}
+
+// Once everyone who is thought to be there has answered, or time is running: Q reports are enough to
+// be safe, all of them give the best choice.
+void Group::choose_leader() {
+  if (pending_ || durable_promise_ < promised_) return;
+  const auto& voters = view_.record->voters;
+  const bool all_answered = std::all_of(voters.begin(), voters.end(), [&](const auto& one) {
+    return election_->has_sealed(one.replica) || suspected(one.service);
+  });
+  const bool hurry = now_ + 3 * options_.election_timeout >= elector_deadline_;
+  if (!all_answered && !hurry) return;
+  chosen_ = election_->choose(identity_.self.replica);
+  if (!chosen_) return;
+  protocol::GroupRecord record = *view_.record;
+  record.phase = protocol::Phase::leader;
+  record.leader = chosen_->replica.service;
+  record.nonce = identity_.incarnation ^ next_number_;
+  coordinate(WriteRecord{std::move(record), view_.record_version, lock_, true});
+}
+
+void Group::leader_was_named() {
+  const Election::Choice choice = *chosen_;
+  election_.reset();
+  chosen_.reset();
+  wait_for_leader(leader_named, false);
+  const protocol::BecomeLeader order{choice.report.last, choice.report.incarnation};
+  if (choice.replica.replica == identity_.self.replica) {
+    on_become_leader(promised_, order);
+  } else {
+    send(choice.replica, promised_, order);
+  }
+}
+
+void Group::give_up(Cause cause, bool soon) {
+  election_.reset();
+  chosen_.reset();
+  wait_for_leader(cause, soon);
+  care_for_lock();
+}
+
+void Group::elector_tick() {
+  if (state_ == ec_acquire_lock && now_ >= elector_deadline_) {
+    if (!pending_) try_lock();
+    if (pending_ && now_ < elector_deadline_ + 4 * options_.election_timeout) {
+      elector_deadline_ += options_.election_timeout;
+      ask_again_ = elector_deadline_;
+      return;
+    }
+  }
+  if (now_ >= elector_deadline_) {
+    give_up(election_failed, false);
+    return;
+  }
+  if (now_ < ask_again_) return;
+  if (state_ == ec_waiting_for_quorum && election_->quorum_present()) {
+    raise_term();
+    return;
+  }
+  ask_voters();
+  if (state_ == ec_election_in_progress) choose_leader();
+}
+
+}  // namespace datom::replication

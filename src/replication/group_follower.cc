@@ -1,0 +1,216 @@
+// The follower's part: promises, journalling, joining. Rules E1, E3, L3.
+#include <algorithm>
+
+#include "common/check.h"
+#include "replication/group.h"
+
+namespace datom::replication {
+
+using enum State;
+using enum Cause;
+
+void Group::on_probe(const protocol::ReplicaRecord& from, Term term) {
+  send(from, term, protocol::ProbeReply{durable_promise_, hears_leader()});
+}
+
+void Group::on_seal(const protocol::ReplicaRecord& from, Term term) {
+  if (term < promised_) {
+    reply_seal(from, term, false);
+    return;
+  }
+  if (term > promised_) raise_promise(term);
+  if (durable_promise_ >= term && log_writes_ == 0) {
+    reply_seal(from, term, true);  // asked again: the first answer was lost
+  } else {
+    seal_waits_ = from;
+  }
+}
+
+void Group::reply_seal(const protocol::ReplicaRecord& to, Term term, bool sealed) {
+  protocol::SealReply report = own_report();
+  report.sealed = sealed;
+  report.promised = sealed ? durable_promise_ : promised_;
+  send(to, term, report);
+}
+
+protocol::SealReply Group::own_report() const {
+  return {true,           durable_promise_, log_.durable(),        commit_,
+          base_complete_, head_certain_,    identity_.incarnation};
+}
+
+void Group::on_become_leader(Term term, const protocol::BecomeLeader& body) {
+  if (state_ != follower_wait_to_join_group || stopped_) return;
+  if (term != promised_ || durable_promise_ != term || led_ == term) return;
+  if (body.incarnation != identity_.incarnation || body.last != log_.last() || log_writes_ > 0) {
+    return;  // E3: not who was chosen; the elector will raise another term
+  }
+  lead();
+}
+
+void Group::on_append(const protocol::ReplicaRecord& from, Term term,
+                      const protocol::Append& append, const Batch& entries) {
+  if (term < promised_) {
+    send(from, promised_, protocol::AppendReply{});  // its envelope deposes the sender
+    return;
+  }
+  if (role_of(state_) == Role::leader && term == promised_) return;  // cannot be: one leader a term
+  if (term > promised_) raise_promise(term);
+  if (role_of(state_) == Role::elector) give_up(leader_is_there, false);
+  if (!leadership_ || leadership_->replica != from) follow(from, append);
+  leadership_->heard = now_;
+  leadership_->round = std::max(leadership_->round, append.round);
+
+  if (append.copy_needed || !base_complete_) ask_for_copy();
+  const std::size_t writes = log_writes_;
+  const bool matched = !append.copy_needed && take_entries(append, entries);
+  if (!leadership_) return;  // the entries were refused as divergent
+  if (!matched) {
+    leadership_->join_target = std::max(leadership_->join_target, append.leader_last.op);
+    if (state_ == follower_functional) enter(follower_syncing, fell_behind);
+  }
+  learn_commit(append.commit);
+  join_when_caught_up();
+  if (state_ == follower_wait_to_join_group) enter(follower_syncing, leader_contact);
+  // Entries are acked once they are written; everything else is answered at once.
+  if (!matched || log_writes_ == writes) reply_append(matched, append.previous.op);
+}
+
+void Group::follow(const protocol::ReplicaRecord& leader, const protocol::Append& append) {
+  if (state_ != follower_wait_to_join_group) wait_for_leader(leader_lost, false);
+  leadership_ = Leadership{leader, now_, Op(0), append.leader_last.op, 0};
+}
+
+// False when the entry before them is not here. Otherwise they are in the journal, or on their way.
+bool Group::take_entries(const protocol::Append& append, const Batch& entries) {
+  const bool below_base = append.previous.op < log_.base().op;  // all of that is committed here
+  if (!below_base && !log_.has(append.previous)) return false;
+  const Op matched = below_base ? log_.base().op : append.previous.op;
+  leadership_->verified = std::max(leadership_->verified, matched);
+  if (!entries || entries->empty()) return true;
+
+  const protocol::EntryHeader& first = entries->headers.front();
+  const bool follows = first.op == append.previous.op.next() &&
+                       first.previous == append.previous.checksum &&
+                       entries->headers.back().term <= promised_;
+  if (!follows) return false;
+  std::size_t first_new = 0;
+  for (; first_new < entries->headers.size(); ++first_new) {
+    const EntryId id = entries->headers[first_new].id();
+    if (id.op > log_.base().op && !log_.has(id)) break;
+  }
+  if (first_new < entries->headers.size()) write_entries(entries, first_new);
+  if (leadership_) {
+    leadership_->verified = std::max(leadership_->verified, entries->headers.back().op);
+  }
+  return true;
+}
+
+// Cuts a conflicting tail, which the current leader has shown to be one, and appends the rest.
+void Group::write_entries(const Batch& entries, std::size_t first_new) {
+  const Op first = entries->headers[first_new].op;
+  if (first <= log_.last().op) {
+    if (first <= commit_) {
+      effects_.push_back(Divergent{"op " + std::to_string(first.value()) +
+                                   " is committed here and another op at the leader " +
+                                   leadership_->replica.service});
+      wait_for_leader(leader_lost, false);
+      return;
+    }
+    log_.truncate_after(first.previous());
+    ++log_writes_;
+    effects_.push_back(TruncateLog{first.previous()});
+  }
+  Batch rest = entries;
+  if (first_new > 0) {
+    protocol::BatchBuilder builder(entries->bytes.size(), identity_.volume);
+    for (std::size_t i = first_new; i < entries->headers.size(); ++i) {
+      const protocol::Entry entry = entries->entry(i);
+      builder.add(entry.header, entry.payload.view());
+    }
+    rest = std::make_shared<const protocol::EntryBatch>(builder.finish());
+  }
+  for (const protocol::EntryHeader& header : rest->headers) log_.append(header.id());
+  ++log_writes_;
+  effects_.push_back(WriteLog{rest});
+}
+
+void Group::reply_append(bool matched, Op previous) {
+  const EntryId last = log_.last();
+  protocol::AppendReply reply;
+  reply.matched = matched;
+  reply.previous = previous;
+  reply.functional = state_ == follower_functional;
+  reply.acked = acked();
+  reply.last = last;
+  if (!matched) {
+    const Op at = std::min(previous, last.op);
+    reply.conflict_term = log_.at(std::max(at, log_.base().op))->term;
+    reply.conflict_first = log_.first_of_term(reply.conflict_term);
+  }
+  reply.round = leadership_->round;
+  reply.applied = told_commit_;
+  reply.copying = copying_;
+  send(leadership_->replica, promised_, reply);
+}
+
+// An ack asserts: the promise of this term and everything up to the op, contiguous, equal to the
+// leader's, on stable storage.
+Op Group::acked() const {
+  if (durable_promise_ < promised_) return Op(0);
+  return std::min(leadership_->verified, log_.durable().op);
+}
+
+void Group::join_when_caught_up() {
+  if (state_ == follower_functional || copying_ || !base_complete_) return;
+  if (acked() < leadership_->join_target || durable_promise_ < promised_) return;
+  head_certain_ = true;  // a leader has supplied the tail
+  enter(follower_functional, caught_up);
+}
+
+void Group::learn_commit(Op leader_commit) {
+  const Op verified = leadership_ ? leadership_->verified : commit_;
+  commit_ = std::max(commit_, std::min(leader_commit, verified));
+  const Op appliable = std::min(commit_, log_.durable().op);
+  if (appliable <= told_commit_) return;
+  told_commit_ = appliable;
+  effects_.push_back(Commit{appliable});
+}
+
+void Group::ask_for_copy() {
+  if (copying_) return;
+  copying_ = true;
+  effects_.push_back(CopyNeeded{leadership_->replica.service});
+}
+
+Effects Group::copy_started(Instant now, EntryId base) {
+  now_ = now;
+  log_.reset(base);
+  base_complete_ = false;
+  commit_ = base.op;
+  told_commit_ = base.op;
+  if (leadership_) leadership_->verified = Op(0);
+  return taken();
+}
+
+Effects Group::copy_ended(Instant now, bool complete) {
+  now_ = now;
+  copying_ = false;
+  base_complete_ = base_complete_ || complete;
+  if (leadership_) {
+    join_when_caught_up();
+    reply_append(true, leadership_->verified);
+  }
+  return taken();
+}
+
+void Group::follower_tick() {
+  if (leadership_) {
+    if (now_ - leadership_->heard < options_.election_timeout) return;
+    suspected_.insert(leadership_->replica.service);
+    wait_for_leader(leader_lost, true);
+  }
+  const std::optional<Instant> at = stand_at();
+  if (at && *at <= now_) stand();
+}
+
+}  // namespace datom::replication

@@ -1,0 +1,186 @@
+// The leader's part: replication, commit, read rounds. Rules L1-L3, R1.
+#include <algorithm>
+
+#include "common/check.h"
+#include "replication/group.h"
+
+namespace datom::replication {
+
+using enum State;
+using enum Cause;
+
+void Group::lead() {
+  led_ = promised_;
+  enter(leader_waiting_for_quorum, chosen);
+  leadership_.reset();
+  followers_.emplace(view_.record->voters, identity_.self.replica, log_.last(), now_);
+  no_op_asked_ = false;
+  no_op_ = Op(0);
+  round_ = 0;
+  round_commit_.reset();
+  fingerprint_op_ = Op(0);
+  care_for_lock();
+  broadcast();
+  ask_for_no_op();
+}
+
+void Group::broadcast() {
+  broadcast_at_ = now_ + options_.heartbeat;
+  for (auto& [uuid, follower] : followers_->all()) send_append(follower, nullptr);
+}
+
+// With entries: those from follower.next on. Without: the broadcast, whose `previous` is what the
+// follower should have by now; it says so if something was lost.
+void Group::send_append(Follower& follower, Batch entries) {
+  protocol::Append append;
+  const std::optional<EntryId> previous = log_.at(follower.next.previous());
+  follower.copy_needed = !previous.has_value();
+  append.copy_needed = follower.copy_needed;
+  append.previous = previous.value_or(log_.base());
+  append.commit = commit_;
+  append.leader_last = log_.last();
+  append.round = round_;
+  append.fingerprint_op = fingerprint_op_;
+  append.fingerprint = fingerprint_;
+  send(follower.replica, promised_, append, entries);
+  if (entries) follower.sent(entries->headers.back().op, entries->bytes.size());
+}
+
+// Sends what the follower lacks from the journal, a bounded window ahead of its acks.
+void Group::replicate(Follower& follower) {
+  if (!follower.contacted || follower.reading || follower.copy_needed) return;
+  if (follower.next > log_.durable().op || follower.in_flight_bytes >= options_.window_bytes) return;
+  if (!log_.at(follower.next.previous())) return;  // trimmed; the next broadcast says so
+  follower.reading = true;
+  effects_.push_back(ReadLog{follower.replica.service, follower.next, options_.read_bytes});
+}
+
+Effects Group::entries_read(Instant now, const std::string& service, Batch entries) {
+  now_ = now;
+  Follower* follower = followers_ ? followers_->find_service(service) : nullptr;
+  if (follower == nullptr) return taken();
+  follower->reading = false;
+  const bool still_wanted = entries && !entries->empty() &&
+                            entries->headers.front().op == follower->next &&
+                            log_.has(entries->headers.back().id());
+  if (still_wanted) send_append(*follower, entries);
+  if (entries) replicate(*follower);
+  return taken();
+}
+
+Effects Group::propose(Instant now, Batch batch) {
+  now_ = now;
+  DATOM_CHECK(followers_.has_value() && !batch->empty());
+  DATOM_CHECK(can_propose() || (no_op_asked_ && no_op_ == Op(0)));
+  const Op first = batch->headers.front().op;
+  for (const protocol::EntryHeader& header : batch->headers) {
+    DATOM_CHECK(header.term == promised_);
+    log_.append(header.id());
+  }
+  if (no_op_ == Op(0)) no_op_ = first;
+  ++log_writes_;
+  effects_.push_back(WriteLog{batch});
+  for (auto& [uuid, follower] : followers_->all()) {
+    const bool in_step = follower.contacted && follower.next == first && !follower.reading;
+    if (in_step && follower.in_flight_bytes < options_.window_bytes) send_append(follower, batch);
+  }
+  return taken();
+}
+
+Effects Group::begin_read_round(Instant now) {
+  now_ = now;
+  DATOM_CHECK(can_propose() && !round_commit_);
+  ++round_;
+  round_commit_ = commit_;
+  if (followers_->voters() > 1) broadcast();
+  confirm_reads();
+  return taken();
+}
+
+void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendReply& reply) {
+  highest_seen_ = std::max(highest_seen_, term);
+  if (term > promised_ && role_of(state_) == Role::leader) {
+    step_down(higher_term);
+    return;
+  }
+  if (!followers_ || term != promised_) return;
+  Follower* follower = followers_->find(from);
+  if (follower == nullptr || reply.acked > log_.last().op) return;
+  follower->contacted = true;
+  follower->heard = now_;
+  follower->functional = reply.functional;
+  follower->copying = reply.copying;
+  follower->applied = reply.applied;
+  follower->last = reply.last;
+  follower->round = std::max(follower->round, std::min(reply.round, round_));
+  follower->ack(reply.acked);
+  if (follower->next <= follower->acked) follower->resume_at(follower->acked.next());
+  if (!reply.matched) step_back(*follower, reply);
+  replicate(*follower);
+  ask_for_no_op();
+  advance_commit();
+  confirm_reads();
+}
+
+// The follower lacks what `previous` named, or has something else there: goes back to the last op at
+// which the two journals may be equal (the follower's terms up to there are at most conflict_term).
+void Group::step_back(Follower& follower, const protocol::AppendReply& reply) {
+  if (!follower.copy_needed && reply.previous != follower.next.previous()) return;  // an old answer
+  Op at = std::min(reply.previous, reply.last.op);
+  const std::optional<Op> same_term = log_.last_up_to_term(reply.conflict_term);
+  at = std::min(at, same_term.value_or(Op(0)));
+  const std::optional<EntryId> here = log_.at(at);
+  if (here && here->term < reply.conflict_term && reply.conflict_first > Op(0)) {
+    at = std::min(at, reply.conflict_first.previous());
+  }
+  if (at == reply.previous && at > Op(0) && !follower.copy_needed) at = at.previous();
+  at = std::max(at, follower.acked);
+  follower.resume_at(at.next());
+  follower.copy_needed = !log_.at(at).has_value();
+  if (!reply.copying || !follower.copy_needed) send_append(follower, nullptr);
+}
+
+// L1: the inherited tail commits with the first entry of the own term.
+void Group::ask_for_no_op() {
+  if (state_ != leader_waiting_for_quorum || no_op_asked_ || lock_.empty()) return;
+  if (followers_->functional() < quorum(followers_->voters())) return;
+  no_op_asked_ = true;
+  effects_.push_back(NeedNoOp{});
+}
+
+void Group::advance_commit() {
+  const Op durable = log_.durable().op;
+  // Not beyond the own copy: what is applied here must be in the journal here.
+  const Op on_quorum = std::min(followers_->durable_on_quorum(durable), durable);
+  if (on_quorum > commit_ && log_.at(on_quorum)->term == promised_) commit_ = on_quorum;
+  if (state_ == leader_waiting_for_quorum && no_op_ > Op(0) && commit_ >= no_op_) {
+    enter(leader_functional, no_op_committed);
+  }
+  if (commit_ > told_commit_) {
+    told_commit_ = commit_;
+    effects_.push_back(Commit{commit_});
+  }
+}
+
+void Group::confirm_reads() {
+  if (!round_commit_ || followers_->confirmed_round(round_) < round_) return;
+  effects_.push_back(ReadsConfirmed{round_, *round_commit_});
+  round_commit_.reset();
+}
+
+void Group::step_down(Cause cause) {
+  followers_.reset();
+  round_commit_.reset();
+  wait_for_leader(cause, false);
+  care_for_lock();
+}
+
+void Group::leader_tick() {
+  if (now_ - followers_->quorum_heard(now_) > 2 * options_.election_timeout) {
+    step_down(quorum_lost);
+    return;
+  }
+  if (now_ >= broadcast_at_) broadcast();
+}
+
+}  // namespace datom::replication
