@@ -95,6 +95,8 @@ Effects Group::coordinated(Instant now, std::uint64_t number, Outcome outcome, s
     } else {
       seal_voters();
     }
+  } else if (std::get<ReleaseLock>(request).path == lock_) {
+    lock_.clear();
   }
   care_for_lock();
   return taken();
