@@ -5,9 +5,9 @@
 //   layers/0/data   sparse; block b at b * 4096
 //   layers/0/table  16 bytes a block
 //
-// Belongs to one loop. What survives a crash: everything up to the last checkpoint, in blocks, table
-// and superblock; of what was applied later, any part. Redo from the checkpoint makes it whole, since
-// an op is applied to a block only if it is newer than the block.
+// Belongs to one loop. What survives a crash: everything up to the last checkpoint, in blocks,
+// table and superblock; of what was applied later, any part. Redo from the checkpoint makes it
+// whole, since an op is applied to a block only if it is newer than the block.
 #pragma once
 
 #include <cstdint>
@@ -27,18 +27,20 @@ namespace datom::block_store {
 
 using BlockNumber = std::uint64_t;
 
-// What the superblock keeps for the replica beside the store's own fields. All of it is durable once
-// save() or checkpoint() has returned.
+// What the superblock keeps for the replica beside the store's own fields. All of it is durable
+// once save() or checkpoint() has returned.
 struct ReplicaState {
   Uuid volume;
   Uuid replica;
   Term promised;
   std::uint64_t config_epoch = 0;
   bool base_complete = true;  // false while blocks are being copied from a peer: never electable
-  Op copy_from;               // while not base_complete: blocks newer than this op are being fetched
-  std::string sessions;       // the session table as of the checkpoint; at most kMaxSessionBytes
+  Op copy_from;          // while not base_complete: blocks newer than this op are being fetched
+  std::string sessions;  // the session table as of the checkpoint; at most kMaxSessionBytes
 };
 inline constexpr std::size_t kMaxSessionBytes = 3072;
+// Longest range of a zero or trim entry: its table pages (16 bytes a block) are in memory at once.
+inline constexpr std::uint64_t kMaxRangeBytes = 1 << 30;
 
 enum class BlockKind : std::uint8_t {
   hole = 0,  // never written or trimmed: reads as zeros, takes no space
@@ -48,7 +50,7 @@ enum class BlockKind : std::uint8_t {
 
 struct BlockVersion {
   BlockNumber block = 0;
-  Op op;  // that last wrote or trimmed it; 0: never
+  Op op;  // that last wrote or trimmed it; 0: never written (a trim of such a block leaves it so)
   BlockKind kind = BlockKind::hole;
   std::uint64_t checksum = 0;  // XXH3-64 of the content; 0 unless data
 };
@@ -60,55 +62,73 @@ struct Extent {
 };
 
 struct BlockStoreOptions {
-  std::size_t table_cache_bytes = 64 << 20;  // clean table pages kept in memory beyond the dirty ones
+  std::size_t table_cache_bytes = 64
+                                  << 20;  // clean table pages kept in memory beyond the dirty ones
 };
 
 class BlockStore {
  public:
   // Makes a store of `size` bytes (multiple of 4 KiB), all holes, durably. The directory exists and
-  // has no superblock, else Error{already_exists}.
+  // has no superblock, else Error{already_exists}. Interrupted, it can be done again.
   static runtime::Task<void> format(runtime::Filesystem& files, std::string directory,
                                     std::uint64_t size, ReplicaState state);
 
-  // Reads the superblock. Throws Error{not_found} where there is none, Error{corrupt} where no slot is
-  // valid, or a file is missing or of another size than it says.
+  // Reads the superblock; one damaged slot is made good from the other. Throws Error{not_found}
+  // where there is none, Error{corrupt} where no slot is valid, or a file is missing or of another
+  // size than it says, Error{unsupported} where a newer datom wrote it. `files` and `loop` must
+  // outlive the store.
   static runtime::Task<std::unique_ptr<BlockStore>> open(runtime::Filesystem& files,
                                                          runtime::Loop& loop, std::string directory,
                                                          BlockStoreOptions options);
+  // close() must have returned.
   ~BlockStore();
 
-  std::uint64_t size() const;             // bytes
-  const ReplicaState& state() const;      // as last saved
-  Op checkpoint_op() const;               // durable: redo begins behind it
-  Op applied_op() const;                  // highest op applied since open, or checkpoint_op()
-  std::uint64_t bytes_used() const;       // of blocks of kind data and zero, about (see .cc)
+  std::uint64_t size() const;         // bytes
+  const ReplicaState& state() const;  // as last saved
+  Op checkpoint_op() const;           // durable: redo begins behind it
+  Op applied_op() const;              // highest op applied since open, or checkpoint_op()
+  // Of blocks of kind data and zero. Exact when fingerprint_known(), else about.
+  std::uint64_t bytes_used() const;
+  // Memory held by changed table pages until the next checkpoint. The caller bounds it: it takes a
+  // checkpoint when this has grown large.
+  std::size_t dirty_bytes() const;
 
   // Order-free sum of a hash of (block number, content checksum) over all blocks of kind data whose
-  // content is not all zeros: equal on replicas that applied the same ops, and after a redo. Valid when
-  // fingerprint_known(); after a crash in the middle of a checkpoint only once redo has passed it,
-  // while base_complete is false never.
+  // content is not all zeros: equal on replicas that applied the same ops, and after a redo. Valid
+  // when fingerprint_known(): after a crash in the middle of a checkpoint only once redo has
+  // reached the op of that checkpoint, during a copy (since begin_copy, or opened with
+  // base_complete false) only once finish_copy has returned.
   std::uint64_t fingerprint() const;
   bool fingerprint_known() const;
 
-  // Applies committed entries, op after op without gap behind applied_op() (no-ops, attach and config
-  // entries only advance it). One at a time. Not durable before checkpoint(). A block is changed only
-  // by an op newer than its own. Error (io_error, no_space): the caller stops this replica.
+  // Applies committed entries, op after op without gap behind applied_op() (no-ops, attach and
+  // config entries only advance it). One at a time. Not durable before checkpoint(). A block is
+  // changed only by an op newer than its own. In memory all entries take effect in one step,
+  // applied_op() included, right before it returns: a checkpoint() beside it sees all of them or
+  // none. Throws Error{corrupt}, nothing changed, where an entry is outside of the volume or its
+  // bounds. Any other Error (io_error, no_space): the caller stops this replica; everything after
+  // it throws.
   runtime::Task<void> apply(std::vector<protocol::Entry> entries);
 
-  // Blocks [offset, offset + length), multiples of 4 KiB, inside the volume. Each block is as some
+  // Blocks [offset, offset + length), multiples of 4 KiB, inside the volume, else
+  // Error{invalid_argument} (as for extents). Each block is as some
   // apply left it, never half of one, and at least as new as what had been applied when read() was
   // called. Throws Error{corrupt} naming the block that fails its checksum.
   runtime::Task<Buffer> read(std::uint64_t offset, std::uint64_t length);
 
-  // What the range holds, neighbours of one kind merged, at most `max_extents`; the extents cover the
-  // range from its start, perhaps not all of it.
+  // What the range holds, neighbours of one kind merged, at most `max_extents`; the extents cover
+  // the range from its start, perhaps not all of it. REQUIRES: max_extents > 0.
   runtime::Task<std::vector<Extent>> extents(std::uint64_t offset, std::uint64_t length,
                                              std::size_t max_extents);
 
   // Syncs data and table as of applied_op() when it begins, then writes the superblock with it and
-  // `state`. Applies may go on meanwhile. One checkpoint or save at a time.
+  // `state`. Applies may go on meanwhile. One checkpoint or save at a time. Throws
+  // Error{too_large}, nothing changed, for sessions above kMaxSessionBytes; after any other Error
+  // everything throws. REQUIRES: state.base_complete is false during a copy.
   runtime::Task<void> checkpoint(ReplicaState state);
-  // Writes the superblock with `state` and the checkpoint as it is. Durable when it returns.
+  // Writes the superblock with `state` and the checkpoint as it is: state.sessions are those of
+  // that checkpoint. Durable when it returns. REQUIRES: base_complete does not become true: only a
+  // checkpoint() after finish_copy() does that.
   runtime::Task<void> save(ReplicaState state);
 
   // For copying between replicas: versions of blocks >= `from` whose op is above `newer_than`, in
@@ -117,12 +137,16 @@ class BlockStore {
                                                         std::size_t limit);
   // The version a block has here.
   runtime::Task<BlockVersion> version(BlockNumber block);
-  // Puts a block from a peer in place if it is newer than the one here. `content` is 4 KiB for data,
-  // empty otherwise. Throws Error{corrupt} where content and checksum differ.
+  // Puts a block from a peer in place if it is newer than the one here. `content` is 4 KiB for
+  // data, empty otherwise. Throws Error{corrupt} where content and checksum differ. Beside apply()
+  // and other installs, at will. REQUIRES: during a copy.
   runtime::Task<void> install(BlockVersion version, Buffer content);
-  // After copying: the store is as of `op`; computes the fingerprint anew from the table.
+  // After copying: the store is as of `op`; computes the fingerprint anew from the table. Applies
+  // wait meanwhile. Throws Error{conflict} where a block was installed that is newer than `op`:
+  // apply up to it first. The copy is durable after the next checkpoint(), with base_complete true.
   runtime::Task<void> finish_copy(Op op);
   // Before copying: applied_op() becomes `op` though blocks are older; follow with copying.
+  // REQUIRES: base_complete false has been saved, no apply() under way, op at least applied_op().
   void begin_copy(Op op);
 
   // Waits for what is under way; no checkpoint. Use nothing afterwards.

@@ -1,0 +1,61 @@
+// Checkpoints: data, table and superblock reach the disk in an order that redo can always repair.
+#include <utility>
+
+#include "block_store/block_store_impl.h"
+#include "common/check.h"
+
+namespace datom::block_store {
+namespace {
+
+void check_sessions(const ReplicaState& state) {
+  if (state.sessions.size() <= kMaxSessionBytes) return;
+  throw Error(Code::too_large, "{} bytes of sessions, at most {}", state.sessions.size(),
+              kMaxSessionBytes);
+}
+
+}  // namespace
+
+runtime::Task<void> BlockStore::Impl::checkpoint(ReplicaState state) {
+  const UnderWay counted(*this);
+  const Only only(saving);
+  check_sessions(state);
+  DATOM_CHECK(!(copying && state.base_complete));
+  Superblock next = superblock->current();
+  next.state = std::move(state);
+  next.checkpoint = applied;
+  // Not known and not copying: redo is still below the horizon, which stays as it is.
+  if (known || copying) {
+    next.horizon = applied;
+    next.fingerprint = fingerprint.value();
+    next.blocks_used = blocks_used;
+  }
+  co_await or_stop(write_checkpoint(std::move(next), table.freeze()));
+}
+
+runtime::Task<void> BlockStore::Impl::write_checkpoint(Superblock next, Table::Snapshot snapshot) {
+  const Superblock& durable = superblock->current();
+  if (durable.state.base_complete && next.horizon > durable.horizon) {
+    // From now on the table on disk may hold ops up to the new horizon. After a crash before the
+    // end it is a mixture that redo makes exact at the horizon, and this fingerprint is that of it.
+    Superblock begun = durable;
+    begun.horizon = next.horizon;
+    begun.fingerprint = next.fingerprint;
+    begun.blocks_used = next.blocks_used;
+    co_await superblock->write(std::move(begun));
+  }
+  co_await data->sync();  // before the table pages: they must not promise what is not there
+  co_await table.write(std::move(snapshot));
+  co_await superblock->write(std::move(next));
+}
+
+runtime::Task<void> BlockStore::Impl::save(ReplicaState state) {
+  const UnderWay counted(*this);
+  const Only only(saving);
+  check_sessions(state);
+  Superblock next = superblock->current();
+  DATOM_CHECK(!state.base_complete || next.state.base_complete);
+  next.state = std::move(state);
+  co_await or_stop(superblock->write(std::move(next)));
+}
+
+}  // namespace datom::block_store

@@ -1,0 +1,100 @@
+// Blocks move between replicas.
+#include <algorithm>
+#include <utility>
+
+#include "block_store/block_store_impl.h"
+#include "block_store/block_writer.h"
+#include "common/check.h"
+#include "common/checksum.h"
+
+namespace datom::block_store {
+
+runtime::Task<std::vector<BlockVersion>> BlockStore::Impl::newer_blocks(BlockNumber from,
+                                                                        Op newer_than,
+                                                                        std::size_t limit) {
+  const UnderWay counted(*this);
+  std::vector<BlockVersion> newer;
+  if (from >= table.blocks()) co_return newer;
+  const auto collect = [&](BlockNumber first, std::span<const RawEntry> entries) {
+    for (std::size_t i = 0; i < entries.size() && newer.size() < limit; ++i) {
+      const BlockVersion version = require_entry(first + i, entries[i]);
+      if (version.op > newer_than) newer.push_back(version);
+    }
+    return newer.size() < limit;
+  };
+  co_await table.scan(from, table.blocks(), collect);
+  co_return newer;
+}
+
+// The version and content come from a peer.
+runtime::Task<void> BlockStore::Impl::install(BlockVersion version, Buffer content) {
+  const UnderWay counted(*this);
+  DATOM_CHECK(copying);
+  const bool data_fits = version.kind == BlockKind::data && content.size() == kBlockSize &&
+                         checksum(content.view()) == version.checksum;
+  const bool rest_fits = (version.kind == BlockKind::hole || version.kind == BlockKind::zero) &&
+                         content.empty() && version.checksum == 0;
+  if (version.block >= table.blocks() || version.op.value() > kMaxOp || !(data_fits || rest_fits)) {
+    throw Error(Code::corrupt,
+                "block {} of op {} (kind {}, {} bytes) from a peer: its content does not match its "
+                "version, or it is outside of the volume",
+                version.block, version.op.value(), static_cast<int>(version.kind), content.size());
+  }
+  co_await or_stop(install_checked(version, std::move(content)));
+}
+
+runtime::Task<void> BlockStore::Impl::install_checked(BlockVersion version, Buffer content) {
+  const BlockRange range{version.block, version.block + 1};
+  std::vector<BlockRange> ranges(1, range);
+  const RangeGuard::Writing writing = co_await guard.write(std::move(ranges));
+  check_usable();
+  Table::Pin page = co_await table.pin(Table::page_of(version.block));
+  const BlockVersion old = version_or_none(version.block, page.get(version.block));
+  if (old.op >= version.op) co_return;
+  std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
+  co_await write_changes(loop, *data, std::move(changes));
+  replace(page, old, version);
+}
+
+void BlockStore::Impl::begin_copy(Op op) {
+  DATOM_CHECK(!applying && op >= applied);
+  // Else a crash would leave a half copied base that is taken for a complete one.
+  DATOM_CHECK(!superblock->current().state.base_complete);
+  applied = op;
+  copying = true;
+  known = false;
+}
+
+runtime::Task<void> BlockStore::Impl::finish_copy(Op op) {
+  const UnderWay counted(*this);
+  DATOM_CHECK(copying);
+  // Reads go on, applies and installs wait.
+  std::vector<BlockRange> none;
+  const RangeGuard::Writing writing = co_await guard.write(std::move(none));
+  check_usable();
+  Fingerprint sum;
+  std::uint64_t used = 0;
+  BlockVersion newest;
+  const auto count = [&](BlockNumber first, std::span<const RawEntry> entries) {
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const BlockVersion version = require_entry(first + i, entries[i]);
+      sum.add(version);
+      if (version.kind != BlockKind::hole) ++used;
+      if (version.op > newest.op) newest = version;
+    }
+    return true;
+  };
+  co_await table.scan(0, table.blocks(), count);
+  const Op reached = std::max(applied, op);
+  if (newest.op > reached) {
+    throw Error(Code::conflict, "block {} is as of op {}, the copy is to be finished at op {}",
+                newest.block, newest.op.value(), reached.value());
+  }
+  applied = reached;
+  copying = false;
+  known = true;
+  fingerprint = sum;
+  blocks_used = used;
+}
+
+}  // namespace datom::block_store
