@@ -1,6 +1,6 @@
 // The journal of one replica: an append-only log of ops in preallocated, zero-filled segment files,
-// written O_DIRECT | O_DSYNC. Its tail can be rolled back; its oldest segments go once they are below
-// the checkpoint and the retention. Format: docs/formats.md. Belongs to one loop.
+// written O_DIRECT | O_DSYNC. Its tail can be rolled back; its oldest segments go once they are
+// below the checkpoint and the retention. Format: docs/formats.md. Belongs to one loop.
 #pragma once
 
 #include <cstdint>
@@ -20,23 +20,26 @@
 namespace datom::journal {
 
 struct JournalOptions {
-  std::uint64_t segment_bytes = 8 << 20;  // multiple of 4 KiB, above the largest batch
+  // Multiples of 4 KiB; a segment holds two batches at least, and at most 1 GiB.
+  std::uint64_t segment_bytes = 8 << 20;
   std::size_t max_batch_bytes = 4 << 20;
 };
 
 class Journal {
  public:
-  // Where a journal begins: the id of the entry before its first. Of a new group: all zero.
+  // Makes a journal, durably. `base` is the id of the entry before its first; of a new group: all
+  // zero. What an interrupted creation left is replaced. Throws Error{already_exists} where a
+  // journal is.
   static runtime::Task<void> create(runtime::Filesystem& files, std::string directory, Uuid volume,
                                     protocol::EntryId base, JournalOptions options);
 
-  // Reads headers and payload checksums of every segment and finds the end. A torn last batch (a crash
-  // interrupted its write: it was never acknowledged) is cut. Anything else that fails its checksum
-  // leaves the entries before it and makes head_certain() false. Throws Error{not_found} where there
-  // is no journal, Error{corrupt} where even its beginning is unreadable.
-  static runtime::Task<std::unique_ptr<Journal>> open(runtime::Filesystem& files, runtime::Loop& loop,
-                                                      std::string directory, Uuid volume,
-                                                      JournalOptions options);
+  // Reads headers and payload checksums of every segment and finds the end. A torn last batch (a
+  // crash interrupted its write: it was never acknowledged) is cut. Anything else that fails its
+  // checksum leaves the entries before it and makes head_certain() false. Throws Error{not_found}
+  // where there is no journal, Error{corrupt} where even its beginning is unreadable.
+  static runtime::Task<std::unique_ptr<Journal>> open(runtime::Filesystem& files,
+                                                      runtime::Loop& loop, std::string directory,
+                                                      Uuid volume, JournalOptions options);
   ~Journal();
 
   // False: entries may be missing at the end that this replica once acknowledged (rule S2). It must
@@ -52,19 +55,24 @@ class Journal {
   std::optional<protocol::EntryId> id_at(Op op) const;
   // Highest commit hint among the entries kept: all up to it were once committed (rule S3).
   Op highest_commit_hint() const;
+  // Of the segments' content, padding included.
   std::uint64_t bytes_kept() const;
 
   // Appends; returns once the batch is on stable storage. One append or truncation at a time.
-  // REQUIRES: the first entry follows last() in op and chain; bytes within max_batch_bytes. On Error
-  // (io_error, no_space) the tail is undefined: the caller stops this replica (rule S1).
+  // REQUIRES: the first entry follows last() in op and chain; bytes within max_batch_bytes. On
+  // Error (io_error, no_space) the tail is undefined: the caller stops this replica (rule S1).
   runtime::Task<void> append(protocol::EntryBatch batch);
 
-  // Whether `bytes` more can certainly be appended: space for them is allocated. Call before an entry
-  // is made (rule S6). Throws Error{no_space} when the disk is full, nothing changed.
+  // Takes care that one more entry, a frame of `bytes`, can certainly be appended, however it will
+  // be batched with others that were reserved for: space for all of them is allocated. Call before
+  // an entry is made (rule S6); every append gives back what its entries had reserved. Promises 16
+  // batches of the largest size at most. Throws Error{no_space} when the disk is full, nothing
+  // changed: the journal goes on, and a later call may succeed.
   runtime::Task<void> reserve(std::uint64_t bytes);
 
-  // Entries from `first` on, as many as fit into `max_bytes`, at least one. REQUIRES: first is kept
-  // and at most last().op. Throws Error{corrupt} where an entry fails its checksum.
+  // Entries from `first` on, as many as fit into `max_bytes` and one batch, at least one. Also
+  // beside other calls. REQUIRES: first is kept and at most last().op. Throws Error{corrupt} where
+  // an entry fails its checksum, Error{unavailable} if it was cut meanwhile.
   runtime::Task<protocol::EntryBatch> read(Op first, std::size_t max_bytes);
 
   // Cuts all entries above `last_kept`, durably: they cannot reappear. One at a time, not beside an
@@ -74,7 +82,8 @@ class Journal {
   // Drops whole segments that hold only entries up to `op`.
   runtime::Task<void> trim_through(Op op);
 
-  // Empties the journal: it goes on behind `base`. For a replica that was copied.
+  // Empties the journal: it goes on behind `base`. For a replica that was copied. A crash leaves
+  // the old journal or the new one. One at a time, not beside an append or truncation.
   runtime::Task<void> reset(protocol::EntryId base);
 
   // Waits for what is under way; use nothing afterwards.

@@ -133,6 +133,13 @@ std::optional<EntryHeader> decode_header(ByteView from, const Uuid& volume) {
   return header;
 }
 
+bool resembles_successor(ByteView from, const EntryId& before) {
+  if (from.size() < kEntryHeaderBytes) return false;
+  return load_le<std::uint32_t>(from.data() + at::magic) == kMagic ||
+         load_le<std::uint64_t>(from.data() + at::op) == before.op.next().value() ||
+         load_le<std::uint64_t>(from.data() + at::previous) == before.checksum;
+}
+
 bool payload_matches(const EntryHeader& header, ByteView payload) {
   return payload.size() == header.payload_length && checksum(payload) == header.payload_checksum;
 }

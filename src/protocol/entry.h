@@ -13,11 +13,12 @@
 namespace datom::protocol {
 
 enum class EntryKind : std::uint8_t {
-  no_op = 1,   // a new leader's first entry; no effect
-  write = 2,   // payload: `length` bytes for [offset, offset + length)
-  zero = 3,    // the range reads as zeros; its space stays reserved
-  trim = 4,    // the range reads as zeros; its space is given back
-  attach = 5,  // opens a session: its number is this entry's op. payload: SessionOpen (messages.proto)
+  no_op = 1,  // a new leader's first entry; no effect
+  write = 2,  // payload: `length` bytes for [offset, offset + length)
+  zero = 3,   // the range reads as zeros; its space stays reserved
+  trim = 4,   // the range reads as zeros; its space is given back
+  attach =
+      5,  // opens a session: its number is this entry's op. payload: replication/sessions.h Attach
   config = 6,  // marks a change of the group's members (reserved for membership changes)
 };
 
@@ -42,8 +43,8 @@ struct EntryHeader {
   Op session;                  // op of the attach entry; 0: none
   std::uint64_t sequence = 0;  // of the request within its session
   std::uint64_t first_incomplete = 0;  // lowest sequence the client still waits for
-  std::uint64_t offset = 0;    // bytes; multiple of 4 KiB for write, zero and trim
-  std::uint64_t length = 0;    // bytes; multiple of 4 KiB for write, zero and trim
+  std::uint64_t offset = 0;            // bytes; multiple of 4 KiB for write, zero and trim
+  std::uint64_t length = 0;            // bytes; multiple of 4 KiB for write, zero and trim
   std::uint32_t payload_length = 0;
   std::uint64_t payload_checksum = 0;
   std::uint64_t checksum = 0;  // of the encoded header; filled in by seal_header and decode_header
@@ -52,14 +53,19 @@ struct EntryHeader {
   std::size_t frame_bytes() const { return kEntryHeaderBytes + payload_length; }
 };
 
-// Encodes into `to` (128 bytes), filling in header.checksum. `volume` is mixed into the checksum: an
-// entry of another volume never passes.
+// Encodes into `to` (128 bytes), filling in header.checksum. `volume` is mixed into the checksum:
+// an entry of another volume never passes.
 void seal_header(EntryHeader& header, const Uuid& volume, MutableBytes to);
 
 // The header at `from` (at least 128 bytes, else nullopt), or nullopt where there is none that
 // passes its checksum and bounds (known kind, payload_length <= kMaxEntryPayload, alignment, length
 // equal to payload_length for a write).
 std::optional<EntryHeader> decode_header(ByteView from, const Uuid& volume);
+
+// Whether the bytes at `from`, which decode to no header, may once have been the header of the
+// entry behind `before`: magic, op or previous is still the one it would have. Tells a damaged
+// header from other data.
+bool resembles_successor(ByteView from, const EntryId& before);
 
 // Whether the payload is the one that the header describes.
 bool payload_matches(const EntryHeader& header, ByteView payload);

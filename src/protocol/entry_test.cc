@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -177,6 +178,23 @@ TEST(EntryHeader, OutOfBoundsIsNoneEvenWithAChecksumThatFits) {
   EntryHeader no_op;
   no_op.op = Op(1);
   EXPECT_TRUE(none(sealed_with<std::uint32_t>(no_op, 80, 1)));
+}
+
+TEST(EntryHeader, ResemblesASuccessorUnlessAllThatTellsSoIsLost) {
+  EntryHeader header = write_header(9);
+  const EntryId before{Term(3), Op(8), header.previous};
+  std::array<std::byte, kEntryHeaderBytes> bytes;
+  seal_header(header, kVolume, bytes);
+  EXPECT_TRUE(resembles_successor(bytes, before));
+  bytes[0] ^= std::byte{1};  // magic
+  EXPECT_TRUE(resembles_successor(bytes, before));
+  bytes[16] ^= std::byte{1};  // op
+  EXPECT_TRUE(resembles_successor(bytes, before));
+  bytes[24] ^= std::byte{1};  // previous
+  EXPECT_FALSE(resembles_successor(bytes, before));
+  bytes[16] ^= std::byte{1};
+  EXPECT_TRUE(resembles_successor(bytes, before));
+  EXPECT_FALSE(resembles_successor(ByteView(bytes).first(127), before));
 }
 
 TEST(EntryBatch, ComesBackFromItsBytes) {
