@@ -1,7 +1,7 @@
 // The File seam: everything datom keeps on disk goes through it. Implementations: io_uring
 // (uring_files.h), a thread pool where io_uring is refused (thread_files.h), and memory
-// (memory_files.h), which can also lose unsynced writes for tests. A Filesystem and its files belong
-// to one loop; completions resume there.
+// (memory_files.h), which can also lose unsynced writes for tests. A Filesystem and its files
+// belong to one loop; completions resume there.
 #pragma once
 
 #include <cstdint>

@@ -15,9 +15,9 @@ namespace datom::runtime {
 
 // Where a listener listens: "192.0.2.7:7400", "[2001:db8::1]:7400", or "unix:/path".
 struct Address {
-  std::string host;             // IP address; empty with unix_path
-  std::uint16_t port = 0;       // 0 to listen: the system picks one
-  std::string unix_path;        // a socket in the file system, instead of host and port
+  std::string host;        // IP address; empty with unix_path
+  std::uint16_t port = 0;  // 0 to listen: the system picks one
+  std::string unix_path;   // a socket in the file system, instead of host and port
 
   // Throws Error{invalid_argument}. Host names are not resolved.
   static Address parse(const std::string& text);
@@ -43,8 +43,8 @@ class Stream {
  public:
   virtual ~Stream() = default;
 
-  // At least one byte, at most into.size(); 0 when the peer has closed its side. Error{closed} after
-  // close() or when the connection broke.
+  // At least one byte, at most into.size(); 0 when the peer has closed its side. Error{closed}
+  // after close() or when the connection broke.
   virtual Task<std::size_t> read_some(MutableBytes into) = 0;
   // Writes all pieces in order, gathered into as few system calls as they need. The pieces stay the
   // caller's and must live until it returns. Error{closed} as above.
@@ -53,8 +53,8 @@ class Stream {
   virtual void close() = 0;
   // "192.0.2.7:50122", for logs.
   virtual std::string peer() const = 0;
-  // Gives the socket away, to be adopted on another loop. REQUIRES: nothing is under way; the stream
-  // is closed for its owner afterwards.
+  // Gives the socket away, to be adopted on another loop. REQUIRES: nothing is under way; the
+  // stream is closed for its owner afterwards.
   virtual NativeSocket release() = 0;
 };
 

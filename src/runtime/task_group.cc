@@ -39,9 +39,13 @@ TaskGroup::Root TaskGroup::run(Task<void> task) {
   if (--running_ == 0) idle_.wake_all();
 }
 
+Task<void> TaskGroup::wait_idle() {
+  while (running_ > 0) co_await idle_.wait();
+}
+
 Task<void> TaskGroup::close() {
   closing_ = true;
-  while (running_ > 0) co_await idle_.wait();
+  co_await wait_idle();
 }
 
 }  // namespace datom::runtime

@@ -29,8 +29,10 @@ class TaskGroup {
   std::size_t running() const { return running_; }
   bool closing() const { return closing_; }
 
-  // Waits until every spawned task has ended. The owner first makes what they wait for end (closes
-  // streams, cancels timers).
+  // Waits until no spawned task is running; more may be spawned meanwhile and afterwards.
+  Task<void> wait_idle();
+  // Waits until every spawned task has ended, and accepts no more. The owner first makes what they
+  // wait for end (closes streams, cancels timers).
   Task<void> close();
 
  private:

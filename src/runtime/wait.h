@@ -61,8 +61,8 @@ class Timer {
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
-  // Awaitable. True: the time came; false: cancel() was called, now or ever since (a cancelled timer
-  // stays cancelled until reset()).
+  // Awaitable. True: the time came; false: cancel() was called, now or ever since (a cancelled
+  // timer stays cancelled until reset()).
   auto sleep_until(Time deadline) {
     struct Awaiter {
       Timer& timer;
