@@ -1,7 +1,8 @@
 // Logs: one line an event, key=value. Quiet when all is well.
 //
 //   log.warn("replica.divergent", {{"volume", name}, {"term", term}, {"op", op}}, "tail cut");
-//   2026-03-01T12:00:00.123456Z warn  replica.divergent service=vs1 volume=db term=7 op=4711 tail cut
+//   2026-03-01T12:00:00.123456Z warn  replica.divergent service=vs1 volume=db term=7 op=4711 tail
+//   cut
 #pragma once
 
 #include <fmt/core.h>
@@ -25,7 +26,9 @@ struct Field {
     requires(!std::same_as<Integer, bool>)
   Field(std::string_view key_, Integer value_) : key(key_), value(std::to_string(value_)) {}
   template <typename Id>
-    requires requires(Id id) { { id.value() } -> std::integral; }
+    requires requires(Id id) {
+      { id.value() } -> std::integral;
+    }
   Field(std::string_view key_, Id id) : key(key_), value(std::to_string(id.value())) {}
 
   std::string_view key;  // a literal
