@@ -28,9 +28,9 @@ struct StatusExtent {
   bool zero = false;  // reads as zeros
 };
 
-// One client's attachment to a volume. Belongs to one loop. Many operations may be under way at once;
-// overlapping ones take effect in some order. They wait, rather than fail, while the volume has no
-// leader. Ranges are checked by the caller against info().size; any alignment is fine.
+// One client's attachment to a volume. Belongs to one loop. Many operations may be under way at
+// once; overlapping ones take effect in some order. They wait, rather than fail, while the volume
+// has no leader. Ranges are checked by the caller against info().size; any alignment is fine.
 // Errors: permission_denied (another client holds the volume), no_space, corrupt (an unreadable
 // block), closed, io_error, unavailable (waited too long).
 class Export {
@@ -43,7 +43,8 @@ class Export {
   virtual runtime::Task<void> write(std::uint64_t offset, Buffer data) = 0;
   // Gives whole blocks inside the range back; they read as zeros. The rest is untouched.
   virtual runtime::Task<void> trim(std::uint64_t offset, std::uint64_t length) = 0;
-  // The range reads as zeros; `keep_allocated`: and its space stays reserved (NBD_CMD_FLAG_NO_HOLE).
+  // The range reads as zeros; `keep_allocated`: and its space stays reserved
+  // (NBD_CMD_FLAG_NO_HOLE).
   virtual runtime::Task<void> write_zeroes(std::uint64_t offset, std::uint64_t length,
                                            bool keep_allocated) = 0;
   virtual runtime::Task<void> flush() = 0;
@@ -71,8 +72,8 @@ class Exports {
   virtual runtime::Task<ExportInfo> describe(std::string name) = 0;
   // The loop that serves the export. Any loop; does not block.
   virtual ExportPlace place(const std::string& name) = 0;
-  // Attaches a client. On the loop of place(name). Attaching to read disturbs nobody; the first write
-  // makes the client the writer.
+  // Attaches a client. On the loop of place(name). Attaching to read disturbs nobody; the first
+  // write makes the client the writer.
   virtual runtime::Task<std::unique_ptr<Export>> open(std::string name) = 0;
 };
 

@@ -15,9 +15,12 @@ inline constexpr std::uint32_t kMaxRequestBytes = 32 << 20;
 
 struct ServerOptions {
   std::size_t max_connections = 1024;
-  std::size_t max_in_flight_requests = 1024;     // a connection; then it is not read
-  std::size_t max_in_flight_bytes = 128 << 20;   // a connection: payload of reads and writes
+  std::size_t max_in_flight_requests = 1024;    // a connection; then it is not read
+  std::size_t max_in_flight_bytes = 128 << 20;  // a connection: payload of reads and writes
   runtime::Duration handshake_timeout = std::chrono::seconds(30);
+  // How long a connection that ends waits for requests under way and for its client to take the
+  // replies.
+  runtime::Duration stop_timeout = std::chrono::seconds(10);
 };
 
 class Server {
