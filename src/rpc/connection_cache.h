@@ -7,6 +7,7 @@
 #include "coordination/client.h"
 #include "rpc/rpc.h"
 #include "runtime/network.h"
+#include "telemetry/log.h"
 
 namespace datom::rpc {
 
@@ -17,6 +18,7 @@ struct ConnectionCacheOptions {
   runtime::Duration connect_timeout = std::chrono::seconds(2);
   std::size_t max_queued_bytes = 64 << 20;  // a peer: queued to be sent and not yet on the socket
   std::size_t max_in_flight = 4096;         // a peer: requests without a reply
+  telemetry::Log log = telemetry::Log::silent();
 };
 
 // get_connection(service): first from the cache, else looked up, connected, and watched. When

@@ -54,12 +54,13 @@ class Caller {
   // Sends without expecting a reply, best effort: messages to one service arrive in the order they
   // were sent, or are lost (no connection, connection broken, peer too slow: over the bound of
   // queued bytes). If there is no connection one is being made; messages wait for it within the
-  // bound.
+  // bound. Throws Error{too_large} over the bounds of a message, {invalid_argument} for what cannot
+  // be a service.
   virtual void send(const std::string& service, Method method, Message message) = 0;
 
   // `on_down` hears that the connection to a service broke, was refused, or that coordination
-  // reported its departure; `on_up` that a connection was made. On the loop, until the handle is
-  // destroyed. Handles must be destroyed before the Caller.
+  // reported its departure, perhaps more than once; `on_up` that a connection was made. On the
+  // loop, until the handle is destroyed. Handles must be destroyed before the Caller.
   class Subscription {
    public:
     virtual ~Subscription() = default;

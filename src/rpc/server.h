@@ -8,6 +8,7 @@
 
 #include "rpc/rpc.h"
 #include "runtime/network.h"
+#include "telemetry/log.h"
 
 namespace datom::rpc {
 
@@ -22,9 +23,12 @@ struct ServerOptions {
   std::string domain;  // a hello that names another domain is refused, saying which is which
   std::string self;    // a hello meant for another service is refused: its address has been reused
   std::size_t max_connections = 4096;
-  std::size_t max_in_flight = 4096;         // requests under way, a connection
-  std::size_t max_queued_bytes = 64 << 20;  // replies queued, a connection; then it reads no more
+  // A connection with more than this is read no further until it has less: requests whose handlers
+  // run, and bytes of such requests and of replies not yet on the socket.
+  std::size_t max_in_flight = 4096;
+  std::size_t max_queued_bytes = 64 << 20;
   runtime::Duration hello_timeout = std::chrono::seconds(5);
+  telemetry::Log log = telemetry::Log::silent();
 };
 
 class Server {
@@ -43,7 +47,8 @@ class Server {
   ~Server();
 
   void start();
-  // Accepts no more, closes every connection, waits for handlers. On loops[0].
+  // Accepts no more, closes every connection, waits for handlers. On loops[0]; all loops must go on
+  // running until it has returned.
   runtime::Task<void> stop();
 
  private:
