@@ -25,7 +25,9 @@ std::optional<std::string> obstacle(const Candidate& candidate, const Demand& de
   if (candidate.node_state != NodeState::in_service) {
     return fmt::format("node {} is {}", candidate.node, protocol::name(candidate.node_state));
   }
-  if (!candidate.up) return fmt::format("{} on {} is down", candidate.service, candidate.node);
+  if (!candidate.trouble.empty()) {
+    return fmt::format("{} on {} {}", candidate.service, candidate.node, candidate.trouble);
+  }
   if (!has_room(candidate, demand)) {
     return fmt::format("{} on {} has {} bytes left to give, {} needed", candidate.service,
                        candidate.node, *candidate.unclaimed_bytes, demand.bytes);
@@ -48,7 +50,7 @@ std::string joined(const std::vector<std::string>& reasons) {
     const std::optional<std::string> reason = obstacle(candidate, demand);
     if (!reason) continue;
     reasons.push_back(*reason);
-    if (!has_room(candidate, demand) && candidate.up &&
+    if (!has_room(candidate, demand) && candidate.trouble.empty() &&
         candidate.node_state == NodeState::in_service) {
       nodes_with_more_room.insert(candidate.node);
     }

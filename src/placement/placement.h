@@ -16,9 +16,9 @@ struct Candidate {
   std::string service;
   std::string node;
   protocol::NodeState node_state = protocol::NodeState::in_service;
-  bool up = false;
-  std::uint64_t bytes_placed = 0;  // sizes of the volumes of which it holds a replica
-  std::uint64_t replicas = 0;      // how many it holds
+  std::string trouble = "is down";  // why it cannot be used now; empty: it can
+  std::uint64_t bytes_placed = 0;   // sizes of the volumes of which it holds a replica
+  std::uint64_t replicas = 0;       // how many it holds
   // Bytes of its disk that no replica, however full it gets, has a claim on; not set: unknown, then
   // it is taken to be enough.
   std::optional<std::uint64_t> unclaimed_bytes;

@@ -18,13 +18,13 @@ Candidate server(std::string service, std::string node, std::uint64_t bytes_plac
   Candidate candidate;
   candidate.service = std::move(service);
   candidate.node = std::move(node);
-  candidate.up = true;
+  candidate.trouble.clear();
   candidate.bytes_placed = bytes_placed;
   return candidate;
 }
 
 Candidate down(Candidate candidate) {
-  candidate.up = false;
+  candidate.trouble = "is down";
   return candidate;
 }
 
