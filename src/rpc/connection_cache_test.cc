@@ -249,8 +249,8 @@ TEST_F(ConnectionCacheTest, ACallEndsAtItsDeadlineAndALateReplyIsIgnored) {
   EXPECT_EQ(network.connects, 1);
 }
 
-// A peer by hand: takes a connection, answers the hello after `delay`, then reads one frame if it is
-// given somewhere to leave it, and nothing more.
+// A peer by hand: takes a connection, answers the hello after `delay`, then reads one frame if it
+// is given somewhere to leave it, and nothing more.
 Task<void> greet_late(runtime::Loop* loop, runtime::Listener* listener, runtime::Duration delay,
                       std::unique_ptr<runtime::Stream>* kept, Frame* first) {
   *kept = co_await listener->accept();
