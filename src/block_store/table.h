@@ -88,6 +88,7 @@ class Table {
   runtime::Task<void> scan(BlockNumber first, BlockNumber end, Visit visit);
 
   std::size_t dirty_bytes() const { return dirty_.size() * kBlockSize; }
+  std::size_t bytes_in_memory() const { return slots_.size() * kBlockSize; }
 
   // The changed pages as they are now; later changes go to copies of them.
   struct Snapshot {
