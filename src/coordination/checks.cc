@@ -23,25 +23,24 @@ bool valid_components(std::string_view path) {
   return true;
 }
 
-bool possible(const Create& step) {
-  return step.path != "/" || !step.options.sequential;
-}
-bool possible(const Delete& step) {
-  return step.path != "/";
-}
-bool possible(const Set&) {
-  return true;
-}
-bool possible(const Check&) {
-  return true;
+void check_data(std::string_view path, std::size_t size) {
+  if (size <= kMaxData) return;
+  throw Error(Code::too_large, "{}: {} bytes of data, at most {} are allowed", path, size,
+              kMaxData);
 }
 
-struct DataOf {
-  std::size_t operator()(const Create& step) const { return step.data.size(); }
-  std::size_t operator()(const Set& step) const { return step.data.size(); }
-  std::size_t operator()(const Delete&) const { return 0; }
-  std::size_t operator()(const Check&) const { return 0; }
-};
+std::size_t data_of(const Create& step) {
+  return step.data.size();
+}
+std::size_t data_of(const Set& step) {
+  return step.data.size();
+}
+std::size_t data_of(const Delete&) {
+  return 0;
+}
+std::size_t data_of(const Check&) {
+  return 0;
+}
 
 struct Verb {
   const char* operator()(const Create&) const { return "create"; }
@@ -65,6 +64,28 @@ void check_path(std::string_view path) {
   }
 }
 
+void check_step(const Create& step) {
+  check_path(step.path);
+  check_data(step.path, step.data.size());
+  if (step.path == "/" && step.options.sequential) {
+    throw Error(Code::invalid_argument, "create /: a sequential node needs a name");
+  }
+}
+
+void check_step(const Set& step) {
+  check_path(step.path);
+  check_data(step.path, step.data.size());
+}
+
+void check_step(const Delete& step) {
+  check_path(step.path);
+  if (step.path == "/") throw Error(Code::invalid_argument, "delete /: the root stays");
+}
+
+void check_step(const Check& step) {
+  check_path(step.path);
+}
+
 void check_operations(const std::vector<Operation>& operations) {
   if (operations.size() > kMaxOperations) {
     throw Error(Code::too_large, "multi of {} steps, at most {} are allowed", operations.size(),
@@ -72,15 +93,10 @@ void check_operations(const std::vector<Operation>& operations) {
   }
   std::size_t total = 0;
   for (const Operation& operation : operations) {
-    check_path(path_of(operation));
-    if (!std::visit([](const auto& step) { return possible(step); }, operation)) {
-      throw Error(Code::invalid_argument, "{}: not of the root", describe(operation));
-    }
-    total += std::visit(DataOf{}, operation);
-    if (total > kMaxData) {
-      throw Error(Code::too_large, "{}: over {} bytes of data", describe(operation), kMaxData);
-    }
+    std::visit([](const auto& step) { check_step(step); }, operation);
+    total += std::visit([](const auto& step) { return data_of(step); }, operation);
   }
+  check_data("multi", total);
 }
 
 const std::string& path_of(const Operation& operation) {

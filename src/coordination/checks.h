@@ -13,7 +13,12 @@ namespace datom::coordination {
 // "/" or "/a/b": printable ASCII, no empty, "." or ".." component, at most kMaxPath bytes. Throws
 // Error{invalid_argument} or Error{too_large}.
 void check_path(std::string_view path);
-// Paths, sizes and count of what a write does. Throws as check_path.
+// Path and size of what a write does. Throws as check_path.
+void check_step(const Create& step);
+void check_step(const Set& step);
+void check_step(const Delete& step);
+void check_step(const Check& step);
+// Each step, their number, and the size of all.
 void check_operations(const std::vector<Operation>& operations);
 
 const std::string& path_of(const Operation& operation);
