@@ -35,35 +35,40 @@ Code code_of(int answer) {
 
 }  // namespace
 
+void Reply::complete(int result) {
+  session_.end_call(*this);
+  if (watch_ && result == watch_code_) session_.add_watch(watch_);
+  finish(result);
+}
+
 void Reply::finish(int result) {
   code = result;
-  if (watch_ && result == watch_code_) session_.add_watch(watch_);
   loop_.post([caller = caller_] { caller.resume(); });
 }
 
 void Reply::on_path(int code, const char* path, const void* reply) {
   if (path != nullptr) from(reply).text = path;
-  from(reply).finish(code);
+  from(reply).complete(code);
 }
 
 void Reply::on_data(int code, const char* data, int size, const ::Stat* stat, const void* reply) {
   if (data != nullptr && size > 0) from(reply).text.assign(data, static_cast<std::size_t>(size));
   if (stat != nullptr) from(reply).stat = *stat;
-  from(reply).finish(code);
+  from(reply).complete(code);
 }
 
 void Reply::on_stat(int code, const ::Stat* stat, const void* reply) {
   if (stat != nullptr) from(reply).stat = *stat;
-  from(reply).finish(code);
+  from(reply).complete(code);
 }
 
 void Reply::on_names(int code, const String_vector* names, const void* reply) {
   if (names != nullptr) from(reply).names.assign(names->data, names->data + names->count);
-  from(reply).finish(code);
+  from(reply).complete(code);
 }
 
 void Reply::on_done(int code, const void* reply) {
-  from(reply).finish(code);
+  from(reply).complete(code);
 }
 
 bool is_unmet(int code) {

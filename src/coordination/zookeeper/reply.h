@@ -13,8 +13,8 @@
 
 namespace datom::coordination::zookeeper {
 
-// Lives in the frame of the caller, who cannot go on before the completion has run: the C client
-// runs the completion of every call that it took, with an error once the session is closed.
+// Lives in the frame of the caller, who goes on only when it is finished: by the completion, or by
+// the session's close().
 class Reply {
  public:
   Reply(Session& session, runtime::Loop& loop) : session_(session), loop_(loop) {}
@@ -38,6 +38,9 @@ class Reply {
   static void on_names(int code, const String_vector* names, const void* reply);
   static void on_done(int code, const void* reply);
 
+  // Wakes the caller; the reply may be gone when it returns.
+  void finish(int result);
+
   // co_await reply.of(start): runs start(handle) and waits for the answer. Throws when nothing was
   // sent; what the server said is in `code`.
   template <typename Start>
@@ -48,7 +51,7 @@ class Reply {
       bool await_ready() const noexcept { return false; }
       void await_suspend(std::coroutine_handle<> caller) {
         reply.caller_ = caller;
-        reply.session_.send(start);
+        reply.session_.send(reply, start);
       }
       void await_resume() const noexcept {}
     };
@@ -59,7 +62,7 @@ class Reply {
   static Reply& from(const void* reply) {
     return *const_cast<Reply*>(static_cast<const Reply*>(reply));
   }
-  void finish(int result);
+  void complete(int result);
 
   Session& session_;
   runtime::Loop& loop_;

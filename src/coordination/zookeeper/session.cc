@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "coordination/zookeeper/reply.h"
 #include "coordination/zookeeper/server_list.h"
 #include "coordination/zookeeper/zookeeper_client.h"
 #include "runtime/wait.h"
@@ -83,7 +84,14 @@ void Session::close() {
     watches_.clear();
     listeners_.clear();
   }
-  zookeeper_close(handle);  // ends what is outstanding with ZCLOSING
+  zookeeper_close(handle);
+  // It joined its threads, and may have dropped completions that were queued for them.
+  std::set<Reply*> calls;
+  {
+    const std::lock_guard lock(mutex_);
+    calls.swap(calls_);
+  }
+  for (Reply* reply : calls) reply->finish(ZCLOSING);
 }
 
 std::unique_ptr<Client> Session::make_client(runtime::Loop& loop) {
@@ -118,13 +126,22 @@ void Session::require_connected() const {
   }
 }
 
-void Session::require_sent(int code) const {
-  if (code == ZOK) return;
+void Session::throw_not_sent(int code) const {
   if (is_unrecoverable(handle_) != ZOK) {
     throw Error(Code::session_expired, "the session with ZooKeeper {} is over", servers_);
   }
   throw Error(code == ZBADARGUMENTS ? Code::invalid_argument : Code::unavailable,
               "ZooKeeper {}: not sent: {}", servers_, zerror(code));
+}
+
+void Session::add_call(Reply& reply) {
+  const std::lock_guard lock(mutex_);
+  calls_.insert(&reply);
+}
+
+void Session::end_call(Reply& reply) {
+  const std::lock_guard lock(mutex_);
+  calls_.erase(&reply);
 }
 
 void Session::add_watch(const RegistrationPtr& registration) {

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@
 #include "coordination/zookeeper/zookeeper.h"
 
 namespace datom::coordination::zookeeper {
+
+class Reply;
 
 // A watch, from the answer it was set with until it has fired or its handle is destroyed.
 struct Registration {
@@ -42,15 +45,21 @@ class Session final : public ZooKeeperSession, public std::enable_shared_from_th
   SessionState state() const { return state_; }
   std::int64_t id() const { return id_; }
 
-  // Runs start(handle), which gives a code of the C client, while the session is connected. Throws
-  // Error{session_expired} or Error{unavailable} when it is not, or when the code says that nothing
-  // was sent.
+  // Runs start(handle), which gives a code of the C client, while the session is connected; `reply`
+  // will be finished once. Throws Error{session_expired} or Error{unavailable} when it is not, or
+  // when the code says that nothing was sent; `reply` is then left alone.
   template <typename Start>
-  void send(const Start& start) {
+  void send(Reply& reply, const Start& start) {
     const std::shared_lock lock(handle_mutex_);
     require_connected();
-    require_sent(start(handle_));
+    add_call(reply);
+    const int code = start(handle_);
+    if (code == ZOK) return;
+    end_call(reply);
+    throw_not_sent(code);
   }
+  // From the completion thread, before the reply is finished.
+  void end_call(Reply& reply);
 
   // From the completion thread, with the answer that set the watch.
   void add_watch(const RegistrationPtr& registration);
@@ -65,7 +74,8 @@ class Session final : public ZooKeeperSession, public std::enable_shared_from_th
   static void on_session_event(zhandle_t* handle, int type, int state, const char* path,
                                void* context);
   void require_connected() const;
-  void require_sent(int code) const;
+  [[noreturn]] void throw_not_sent(int code) const;
+  void add_call(Reply& reply);
   void set_state(SessionState state);
   void fire(const std::string& path, bool of_children);
 
@@ -78,6 +88,7 @@ class Session final : public ZooKeeperSession, public std::enable_shared_from_th
 
   std::mutex mutex_;  // of what follows; held while posting, so that forget_* is final
   bool closed_ = false;
+  std::set<Reply*> calls_;                               // under way
   std::multimap<std::string, RegistrationPtr> watches_;  // by path
   std::vector<std::shared_ptr<StateCallback>> listeners_;
 };
