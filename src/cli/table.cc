@@ -64,7 +64,8 @@ std::string Facts::text() const {
   for (const auto& [name, value] : facts_) longest = std::max(longest, width(name));
   std::string text;
   for (const auto& [name, value] : facts_) {
-    text += name + ":" + std::string(longest - width(name) + kGap, ' ') + value + "\n";
+    text += name + (name.empty() ? " " : ":") + std::string(longest - width(name) + kGap, ' ') +
+            value + "\n";
   }
   return text;
 }

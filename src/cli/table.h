@@ -30,7 +30,7 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// "name: value" lines with the values below each other.
+// "name: value" lines with the values below each other. An empty name goes on with the one above.
 class Facts {
  public:
   void add(std::string name, std::string value);

@@ -25,11 +25,15 @@ inline constexpr std::uint16_t kRemoveNode = 13;
 inline constexpr std::uint16_t kReplicaStatus = 100;  // what replicas it keeps and how they are
 inline constexpr std::uint16_t kClientIo = 101;       // a session's request, asked of the leader
 inline constexpr std::uint16_t kProbeSession = 102;   // does the client of that session still live
-inline constexpr std::uint16_t kReadEntries = 103;    // journal entries, for catching up
+inline constexpr std::uint16_t kBeginCopy = 103;      // where a copy of blocks begins
 inline constexpr std::uint16_t kNewerBlocks = 104;    // block versions, for copying
 inline constexpr std::uint16_t kReadBlocks = 105;     // block contents, for copying
 
 // replication.proto: one-way messages between the replicas of a group.
 inline constexpr std::uint16_t kGroupMessage = 200;
+
+// dev.proto: asked of `datom dev` about a service that runs inside it.
+inline constexpr std::uint16_t kStartService = 300;
+inline constexpr std::uint16_t kStopService = 301;
 
 }  // namespace datom::protocol::method

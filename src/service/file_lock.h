@@ -16,6 +16,9 @@ class FileLock {
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;
 
+  // Whether somebody, in this process or another, holds the lock now.
+  static bool is_held(const std::string& path);
+
  private:
   int descriptor_ = -1;
 };

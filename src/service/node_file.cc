@@ -142,7 +142,7 @@ std::string lock_path(const std::string& root, std::string_view service) {
 std::string log_path(const std::string& root, std::string_view service) {
   return fmt::format("{}/log/{}.log", root, service);
 }
-std::string replicas_path(const std::string& root, std::string_view service) {
+std::string data_path(const std::string& root, std::string_view service) {
   return fmt::format("{}/{}", root, service);
 }
 

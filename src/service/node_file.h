@@ -58,7 +58,7 @@ runtime::Task<void> write_node_file(runtime::Filesystem& files, std::string root
 std::string pid_path(const std::string& root, std::string_view service);   // ROOT/run/SERVICE.pid
 std::string lock_path(const std::string& root, std::string_view service);  // ROOT/run/SERVICE.lock
 std::string log_path(const std::string& root, std::string_view service);   // ROOT/log/SERVICE.log
-// Where a volume server keeps its replicas.
-std::string replicas_path(const std::string& root, std::string_view service);
+// What a volume server keeps: ROOT/SERVICE.
+std::string data_path(const std::string& root, std::string_view service);
 
 }  // namespace datom::service

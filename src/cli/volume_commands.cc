@@ -1,0 +1,185 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <ostream>
+
+#include "cli/ask.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "cli/size.h"
+#include "cli/table.h"
+#include "common/uuid.h"
+#include "protocol/config.pb.h"
+#include "protocol/methods.h"
+#include "runtime/event_loop.h"
+
+namespace datom::cli {
+namespace {
+
+namespace method = protocol::method;
+
+struct CreateOptions {
+  std::string name;
+  std::string size;
+  std::uint32_t replicas = 3;
+  std::string access = "exclusive";
+  std::uint32_t wait_seconds = 30;
+};
+
+struct RemoveOptions {
+  std::string name;
+  bool yes = false;
+};
+
+protocol::Volume volume_info(Connection& connection, const std::string& name) {
+  protocol::VolumeInfoRequest request;
+  request.set_name(name);
+  return ask<protocol::VolumeInfoReply>(connection, method::kVolumeInfo, request).volume();
+}
+
+std::string members_text(const protocol::Volume& volume) {
+  Table table({{"SERVICE"}, {"NODE"}, {"STATE"}, {"ROLE"}, {"APPLIED", Align::right}, {"TROUBLE"}});
+  for (const protocol::VolumeMember& member : volume.members()) {
+    table.add({member.service(), member.node(), member.state(), member.role(),
+               member.has_applied_op() ? std::to_string(member.applied_op()) : "",
+               member.trouble()});
+  }
+  return table.text();
+}
+
+std::string info_text(const protocol::Volume& volume) {
+  Facts facts;
+  facts.add("name", volume.name());
+  facts.add("id", volume.id());
+  facts.add("size", human_size(volume.size()));
+  facts.add("block size", human_size(volume.block_size()));
+  facts.add("replicas", std::to_string(volume.replicas()));
+  facts.add("access", volume.access());
+  facts.add("state", volume.state() + (volume.removing() ? ", being removed" : ""));
+  facts.add("leader", volume.leader());
+  facts.add("term", std::to_string(volume.term()));
+  facts.add("commit op", std::to_string(volume.commit_op()));
+  for (int i = 0; i < volume.nbd_size(); ++i) facts.add(i == 0 ? "nbd" : "", volume.nbd(i));
+  return facts.text() + "\n" + members_text(volume);
+}
+
+int create(Context& context, const CreateOptions& options) {
+  protocol::CreateVolumeRequest request;
+  request.set_name(options.name);
+  request.set_size(parse_size(options.size, "--size"));
+  request.set_replicas(options.replicas);
+  request.set_access(options.access);
+  request.set_wait_ms(options.wait_seconds * 1000);
+  runtime::SystemRandom random;
+  const std::uint64_t high = random.next();
+  request.set_id(Uuid::from_random(high, random.next()).to_string());
+  Connection connection(find_target(context.options));
+  const auto reply =
+      ask<protocol::CreateVolumeReply>(connection, method::kCreateVolume, request,
+                                       kAskTimeout + std::chrono::seconds(options.wait_seconds));
+  print(context, reply.volume(), info_text(reply.volume()));
+  if (options.wait_seconds > 0 && reply.volume().leader().empty()) {
+    throw Error(Code::unavailable,
+                "volume '{}' is made but has no leader after {} s; see datom volume info {}",
+                options.name, options.wait_seconds, options.name);
+  }
+  return 0;
+}
+
+int list(Context& context) {
+  Connection connection(find_target(context.options));
+  protocol::ListVolumesRequest request;
+  protocol::ListVolumesReply all;
+  for (bool more = true; more;) {
+    auto page = ask<protocol::ListVolumesReply>(connection, method::kListVolumes, request);
+    more = page.more() && page.volumes_size() > 0;
+    if (more) request.set_after(page.volumes(page.volumes_size() - 1).name());
+    all.MergeFrom(page);
+  }
+  all.set_more(false);
+  print(context, all, volumes_table(all.volumes()));
+  return 0;
+}
+
+int info(Context& context, const std::string& name) {
+  Connection connection(find_target(context.options));
+  const protocol::Volume volume = volume_info(connection, name);
+  print(context, volume, info_text(volume));
+  return 0;
+}
+
+std::string removal_plan(const protocol::Volume& volume) {
+  std::string services;
+  for (const protocol::VolumeMember& member : volume.members()) {
+    services += (services.empty() ? "" : ", ") + member.service();
+  }
+  return fmt::format("This destroys volume '{}' ({}) and its replicas on {}.", volume.name(),
+                     human_size(volume.size()), services.empty() ? "no service" : services);
+}
+
+int remove(Context& context, const RemoveOptions& options) {
+  Connection connection(find_target(context.options));
+  const protocol::Volume volume = volume_info(connection, options.name);
+  if (!options.yes && !confirm(context, removal_plan(volume), "Destroy it?")) {
+    throw Error(Code::cancelled, "volume '{}' stays as it is", options.name);
+  }
+  protocol::RemoveVolumeRequest request;
+  request.set_name(options.name);
+  const auto reply =
+      ask<protocol::RemoveVolumeReply>(connection, method::kRemoveVolume, request, 2 * kAskTimeout);
+  std::string text = fmt::format("volume '{}' is removed\n", options.name);
+  for (const std::string& service : reply.down()) {
+    text += fmt::format("{} is down and drops its replica once it is up again\n", service);
+  }
+  print(context, reply, text);
+  return 0;
+}
+
+void add_create(CLI::App& volume, Context& context) {
+  const auto options = std::make_shared<CreateOptions>();
+  CLI::App* command = add_command(volume, "create", "Make a volume",
+                                  "datom volume create db --size 10G --replicas 3");
+  command->add_option("name", options->name, "Name of the volume")->required();
+  command->add_option("--size", options->size, "Its size: 10G, 512M, 1T or bytes")->required();
+  command->add_option("--replicas", options->replicas, "How many servers keep a copy")
+      ->capture_default_str();
+  command
+      ->add_option("--access", options->access,
+                   "exclusive: one writer; shared: many, for cluster filesystems")
+      ->check(CLI::IsMember({"exclusive", "shared"}).description(""))
+      ->capture_default_str();
+  command->add_option("--wait", options->wait_seconds, "Seconds to wait until it can be used")
+      ->check(CLI::Range(0, 60).description(""))
+      ->capture_default_str();
+  command->callback([&context, options] {
+    context.action = [&context, options] { return create(context, *options); };
+  });
+}
+
+void add_remove(CLI::App& volume, Context& context) {
+  const auto options = std::make_shared<RemoveOptions>();
+  CLI::App* command =
+      add_command(volume, "rm", "Destroy a volume and its data", "datom volume rm db");
+  command->add_option("name", options->name, "Name of the volume")->required();
+  command->add_flag("--yes", options->yes, "Do not ask");
+  command->callback([&context, options] {
+    context.action = [&context, options] { return remove(context, *options); };
+  });
+}
+
+}  // namespace
+
+void add_volume_commands(CLI::App& app, Context& context) {
+  CLI::App* volume = add_noun(app, "volume", "Make, show and remove volumes", "datom volume ls");
+  add_create(*volume, context);
+  CLI::App* ls = add_command(*volume, "ls", "List the volumes", "datom volume ls -o json");
+  ls->callback([&context] { context.action = [&context] { return list(context); }; });
+  CLI::App* info_command =
+      add_command(*volume, "info", "Show a volume and its replicas", "datom volume info db");
+  const auto name = std::make_shared<std::string>();
+  info_command->add_option("name", *name, "Name of the volume")->required();
+  info_command->callback(
+      [&context, name] { context.action = [&context, name] { return info(context, *name); }; });
+  add_remove(*volume, context);
+}
+
+}  // namespace datom::cli

@@ -1,0 +1,38 @@
+// Steps that the services have in common.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "runtime/task.h"
+#include "service/seams.h"
+#include "service/settings.h"
+
+namespace datom::service {
+
+// Runs one step of the boot; an error says which one it was: "boot step WHAT: WHY".
+runtime::Task<void> step(std::string what, runtime::Task<void> task);
+
+// Reads and checks ROOT/node.json, and what the flags make of it.
+runtime::Task<ServiceSettings> read_settings(runtime::Filesystem& files, ServiceOptions options,
+                                             protocol::ServiceType type);
+
+// The locks that keep a second service of this name off the root, and off the data.
+std::vector<Lock> lock_root(const Seams& seams, const ServiceSettings& settings);
+
+// ROOT/run/SERVICE.pid, while the service holds its locks.
+runtime::Task<void> write_pid(runtime::Filesystem& files, ServiceSettings settings,
+                              std::int64_t pid);
+runtime::Task<void> remove_pid(runtime::Filesystem& files, ServiceSettings settings);
+
+// Waits until the session is connected, at most `patience`; ends early, with Error{closed}, once
+// `interrupted`.
+runtime::Task<void> wait_connected(Session& session, runtime::Loop& loop,
+                                   runtime::Duration patience,
+                                   const std::atomic<bool>& interrupted);
+
+// A new uuid, as text.
+std::string new_epoch(runtime::Random& random);
+
+}  // namespace datom::service
