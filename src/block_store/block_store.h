@@ -35,7 +35,9 @@ struct ReplicaState {
   Term promised;
   std::uint64_t config_epoch = 0;
   bool base_complete = true;  // false while blocks are being copied from a peer: never electable
-  Op copy_from;          // while not base_complete: blocks newer than this op are being fetched
+  // While not base_complete: blocks newer than this op are being fetched. Stays the same until the
+  // copy is complete. REQUIRES: at most the checkpoint that it is saved with.
+  Op copy_from;
   std::string sessions;  // the session table as of the checkpoint; at most kMaxSessionBytes
 };
 inline constexpr std::size_t kMaxSessionBytes = 3072;

@@ -7,7 +7,9 @@
 namespace datom::block_store {
 namespace {
 
-void check_sessions(const ReplicaState& state) {
+void check_state(const ReplicaState& state, Op checkpoint) {
+  // Blocks up to copy_from are not fetched again: a crash must not lose them.
+  DATOM_CHECK(state.base_complete || state.copy_from <= checkpoint);
   if (state.sessions.size() <= kMaxSessionBytes) return;
   throw Error(Code::too_large, "{} bytes of sessions, at most {}", state.sessions.size(),
               kMaxSessionBytes);
@@ -18,7 +20,7 @@ void check_sessions(const ReplicaState& state) {
 runtime::Task<void> BlockStore::Impl::checkpoint(ReplicaState state) {
   const UnderWay counted(*this);
   const Only only(saving);
-  check_sessions(state);
+  check_state(state, applied);
   DATOM_CHECK(!(copying && state.base_complete));
   Superblock next = superblock->current();
   next.state = std::move(state);
@@ -51,7 +53,7 @@ runtime::Task<void> BlockStore::Impl::write_checkpoint(Superblock next, Table::S
 runtime::Task<void> BlockStore::Impl::save(ReplicaState state) {
   const UnderWay counted(*this);
   const Only only(saving);
-  check_sessions(state);
+  check_state(state, superblock->current().checkpoint);
   Superblock next = superblock->current();
   DATOM_CHECK(!state.base_complete || next.state.base_complete);
   next.state = std::move(state);

@@ -130,7 +130,7 @@ std::vector<Extent> StoreWorld::extents(BlockNumber first, std::uint64_t count, 
 
 void copy_blocks(StoreWorld& from, StoreWorld& to) {
   constexpr std::size_t kAtOnce = 7;
-  const Op had = to.store->applied_op();
+  const Op had = to.store->checkpoint_op();
   ReplicaState state = to.store->state();
   state.base_complete = false;
   state.copy_from = had;
