@@ -44,10 +44,11 @@ Task<void> ActiveRole::run() {
       co_await retry_.sleep_for(kRetryAfter);
     }
   }
-  settle(Role::ended, stopping_ ? "is stopping" : "has lost its coordination session");
+  settle(Role::ended, "has lost its coordination session");
 }
 
 void ActiveRole::stop() {
+  settle(Role::ended, "is stopping");
   stopping_ = true;
   changed_.set();
   retry_.cancel();
@@ -139,6 +140,7 @@ Task<void> ActiveRole::look_at_active() {
 }
 
 void ActiveRole::settle(Role role, std::string why) {
+  if (stopping_) return;
   const bool news = role != role_ || why != why_;
   role_ = role;
   why_ = std::move(why);
