@@ -68,6 +68,8 @@ Task<Error> ClientConnection::run() {
     co_await read();
   } catch (const Error& error) {
     reason = error;
+  } catch (const std::exception& error) {  // no memory for what it wants to send
+    reason = Error(Code::internal, "{}", error.what());
   }
   close();
   co_await writing.close();

@@ -285,6 +285,8 @@ TEST_F(ConnectionCacheTest, ACallThatFoundNoConnectionInTimeWasNotSentAndNeverIs
   start(later, test::kEcho, text("later"));
   loop.advance(seconds(2));
   EXPECT_EQ(first.message.header, "later");
+  loop.advance(seconds(10));
+  EXPECT_EQ(later.code(), Code::timeout);
 }
 
 TEST_F(ConnectionCacheTest, AnotherDomainOrServiceAtThatAddressIsUnavailableSayingWhy) {

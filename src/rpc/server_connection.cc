@@ -28,13 +28,17 @@ Task<void> ServerConnection::run(Frame first) {
   try {
     co_await read();
   } catch (const Error& error) {
-    if (error.code() != Code::closed) {
-      options_.log.warn("rpc.connection_dropped",
-                        {{"peer", peer_.address}, {"service", peer_.service}}, error.what());
-    }
+    if (error.code() != Code::closed) dropped(error);
+  } catch (const std::exception& error) {  // no memory for what it wants to send
+    dropped(error);
   }
   close();
   co_await tasks_.close();
+}
+
+void ServerConnection::dropped(const std::exception& why) const {
+  options_.log.warn("rpc.connection_dropped", {{"peer", peer_.address}, {"service", peer_.service}},
+                    why.what());
 }
 
 void ServerConnection::close() {

@@ -2,6 +2,7 @@
 // writes the replies in the order in which they are ready.
 #pragma once
 
+#include <exception>
 #include <memory>
 
 #include "rpc/frame_reader.h"
@@ -27,6 +28,7 @@ class ServerConnection {
  private:
   runtime::Task<void> read();
   runtime::Task<void> write();
+  void dropped(const std::exception& why) const;
   void receive(Frame frame);
   void receive_message(Frame frame);
   runtime::Task<void> serve(Frame request);

@@ -115,13 +115,13 @@ Task<void> ServiceLink::attempt(std::uint64_t generation) {
   std::optional<Error> failure;
   try {
     co_await connect(generation, connection);
-  } catch (const Error& error) {
-    failure = error;
+  } catch (const std::exception& error) {
+    failure =
+        Error(Code::unavailable, "service \"{}\" cannot be reached: {}", service_, error.what());
   }
   if (generation != generation_) co_return;
   if (failure) {
-    attempt_failed(Error(Code::unavailable, "service \"{}\" cannot be reached: {}", service_,
-                         failure->what()));
+    attempt_failed(*failure);
     co_return;
   }
   connected();
@@ -200,6 +200,7 @@ void ServiceLink::coordination_has_news() {
 }
 
 void ServiceLink::departed() {
+  context_.options.log.info("rpc.departed", {{"peer", service_}}, instance_->absence().what());
   supersede();
   target_.reset();
   fail_all(Error(Code::outcome_unknown, "service \"{}\" has left", service_), instance_->absence());
