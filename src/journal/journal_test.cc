@@ -488,6 +488,27 @@ TEST(JournalDamage, ALostSegmentFileMakesTheHeadUncertain) {
   EXPECT_LT(world.journal().last().op, world.model().last().op);
 }
 
+TEST(JournalDamage, ASegmentFileOfTheWrongSizeIsNotTakenForOneOfOurs) {
+  for (const std::uint64_t size : {0, 100, 5000, 65536 - 4096, 65536 + 4096}) {
+    World world;
+    world.create();
+    world.open();
+    fill_segments(world, 4);
+    world.close();
+    const std::string path = kDirectory + "/" + world.segments().at(1);
+    const auto resize = [](runtime::Filesystem* files, std::string name,
+                           std::uint64_t bytes) -> runtime::Task<void> {
+      const std::unique_ptr<runtime::File> file = co_await files->open(name, {});
+      co_await file->resize(bytes);
+      co_await file->sync();
+    };
+    world.run(resize(&world.files(), path, size));
+    world.open();
+    EXPECT_FALSE(world.journal().head_certain());
+    EXPECT_EQ(world.journal().last(), world.model().at(world.journal().last().op));
+  }
+}
+
 // Cutting the damage destroys the evidence of it: a restart must not take the head for certain.
 TEST(JournalDamage, StaysUncertainOverPowerCutsUntilDeclaredCertain) {
   bool cut = true;

@@ -17,8 +17,9 @@ struct Found {
   std::optional<SegmentHeader> header;
 };
 
+// All of the file, whatever its size.
 Task<Buffer> read_segment(std::shared_ptr<Segment> segment) {
-  Buffer bytes = Buffer::allocate(segment->bytes);
+  Buffer bytes = Buffer::allocate(round_up_to_blocks(segment->bytes));
   const std::size_t got = co_await segment->file->read(0, bytes.mutable_view());
   co_return bytes.slice(0, got);
 }
