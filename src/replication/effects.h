@@ -32,8 +32,8 @@ struct Holder {
   bool mine = false;  // made by this process in its present session (rule T4)
 };
 
-// The group's part of the coordination tree, as read at one time or in pieces at about the same time:
-// a hint, never authority.
+// The group's part of the coordination tree, as read at one time or in pieces at about the same
+// time: a hint, never authority.
 struct View {
   bool connected = false;
   bool expired = false;  // the session is over; `mine` is false everywhere
@@ -105,7 +105,8 @@ struct Changed {  // the state changed; a leader's clients must be failed when i
   Cause cause;
   Term term;
 };
-struct Divergent {  // the leader's history contradicts what this replica knows as committed: stop it
+struct Divergent {  // the leader's history contradicts what this replica knows as committed: stop
+                    // it
   std::string what;
 };
 

@@ -5,7 +5,9 @@
 
 namespace datom::replication {
 
-std::size_t quorum(std::size_t voters) { return voters / 2 + 1; }
+std::size_t quorum(std::size_t voters) {
+  return voters / 2 + 1;
+}
 
 const ReplicaRecord* find_voter(const std::vector<ReplicaRecord>& voters, const Uuid& replica) {
   const auto found = std::find_if(voters.begin(), voters.end(), [&](const ReplicaRecord& voter) {

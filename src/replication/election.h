@@ -19,7 +19,8 @@ std::size_t quorum(std::size_t voters);
 // The voter with that replica uuid; nullptr if it is none.
 const ReplicaRecord* find_voter(const std::vector<ReplicaRecord>& voters, const Uuid& replica);
 
-// Answers to one election's probes and seals, by replica; answers of others than voters are not taken.
+// Answers to one election's probes and seals, by replica; answers of others than voters are not
+// taken.
 class Election {
  public:
   explicit Election(std::vector<ReplicaRecord> voters) : voters_(std::move(voters)) {}
@@ -38,8 +39,8 @@ class Election {
     ReplicaRecord replica;
     protocol::SealReply report;
   };
-  // Of at least Q trustworthy reports (base complete, head certain), the greatest (last term, last op);
-  // `preferred` wins a tie. nullopt while there are fewer.
+  // Of at least Q trustworthy reports (base complete, head certain), the greatest (last term, last
+  // op); `preferred` wins a tie. nullopt while there are fewer.
   std::optional<Choice> choose(const Uuid& preferred) const;
 
  private:

@@ -19,13 +19,13 @@ using protocol::EntryId;
 
 struct Follower {
   protocol::ReplicaRecord replica;
-  bool contacted = false;   // answered in this term
   bool functional = false;  // its acks count
   bool copying = false;
-  bool copy_needed = false; // its journal ends below the leader's base
-  bool reading = false;     // a ReadLog for it is under way
-  Op next{1};               // next op to send: everything below is sent or known to be there
-  Op acked;                 // equal to the leader's journal and durable there
+  bool copy_needed = false;  // its journal ends below the leader's base
+  bool probing = true;   // looking for the op up to which the journals are equal; sends no entries
+  bool reading = false;  // a ReadLog for it is under way
+  Op next{1};            // next op to send: everything below is sent or known to be there
+  Op acked;              // equal to the leader's journal and durable there
   Op applied;
   EntryId last;             // end of its journal, as of its last answer
   std::uint64_t round = 0;  // highest read round it confirmed
@@ -56,7 +56,8 @@ class Followers {
   std::size_t voters() const { return voters_; }
   // Functional members, the leader included.
   std::size_t functional() const;
-  // The highest op that is durable on Q functional voters, the leader's own copy being `own_durable`.
+  // The highest op that is durable on Q functional voters, the leader's own copy being
+  // `own_durable`.
   Op durable_on_quorum(Op own_durable) const;
   // The highest read round that Q voters, the leader included, have confirmed; `newest` is its own.
   std::uint64_t confirmed_round(std::uint64_t newest) const;

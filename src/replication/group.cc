@@ -211,7 +211,9 @@ Effects Group::log_truncated(Instant now) {
   return taken();
 }
 
-void Group::log_trimmed(Op op) { log_.trim_through(op); }
+void Group::log_trimmed(Op op) {
+  log_.trim_through(op);
+}
 
 Effects Group::stop(Instant now) {
   now_ = now;
@@ -265,7 +267,8 @@ void Group::wait_for_leader(Cause cause, bool soon) {
   if (state_ != follower_wait_to_join_group) enter(follower_wait_to_join_group, cause);
 }
 
-// From now on nothing of a lower term is obeyed; what asserts the promise waits until it is durable.
+// From now on nothing of a lower term is obeyed; what asserts the promise waits until it is
+// durable.
 void Group::raise_promise(Term term) {
   DATOM_CHECK(term > promised_);
   if (role_of(state_) == Role::leader) {
@@ -304,8 +307,8 @@ const Holder* Group::own_lock() const {
   return found == view_.locks.end() ? nullptr : &*found;
 }
 
-// Takes a lock for the role that needs one, releases locks that no role needs: left by an outcome that
-// was unknown, or by giving up.
+// Takes a lock for the role that needs one, releases locks that no role needs: left by an outcome
+// that was unknown, or by giving up.
 void Group::care_for_lock() {
   if (pending_ || !view_.connected || view_.expired) return;
   if (state_ == ec_acquire_lock) {

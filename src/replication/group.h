@@ -1,9 +1,9 @@
 // The group protocol: one replica's part in its group, as a pure state machine. Every method is an
-// event and gives the effects that the driver must perform, in order. No clock, I/O or randomness of
-// its own: the same events give the same effects. Rules: docs/replication.md.
+// event and gives the effects that the driver must perform, in order. No clock, I/O or randomness
+// of its own: the same events give the same effects. Rules: docs/replication.md.
 //
-// "Durable before sent" is kept by construction: a message that asserts durability is made only in the
-// step in which the driver reports that durability.
+// "Durable before sent" is kept by construction: a message that asserts durability is made only in
+// the step in which the driver reports that durability.
 #pragma once
 
 #include <memory>
@@ -29,8 +29,8 @@ struct Identity {
 struct Options {
   Duration heartbeat = std::chrono::milliseconds(200);
   Duration election_timeout = std::chrono::milliseconds(1000);  // silence of a leader
-  std::size_t window_bytes = 16 << 20;  // sent to a follower and not acked
-  std::size_t read_bytes = 1 << 20;     // of one ReadLog
+  std::size_t window_bytes = 16 << 20;                          // sent to a follower and not acked
+  std::size_t read_bytes = 1 << 20;                             // of one ReadLog
 };
 
 // What the replica found on its disk.
@@ -51,8 +51,8 @@ class Group {
   // Time passed; call at next_tick() at the latest.
   Effects tick(Instant now);
   Effects view_changed(Instant now, View view);
-  // The outcome of a Coordinate; a View at least as new as the outcome was delivered before. `path`:
-  // of the lock taken. `version`: of the record written.
+  // The outcome of a Coordinate; a View at least as new as the outcome was delivered before.
+  // `path`: of the lock taken. `version`: of the record written.
   Effects coordinated(Instant now, std::uint64_t number, Outcome outcome, std::string path,
                       std::int32_t version);
   // `entries` belong to an Append (may be null) and have passed parse_batch.
@@ -67,12 +67,13 @@ class Group {
   // Leader: appends a batch made by the driver, its ops behind last(), of term(). REQUIRES:
   // can_propose(), or it is the no-op that NeedNoOp asked for.
   Effects propose(Instant now, Batch batch);
-  // Leader: a read round begins now; ReadsConfirmed follows. One at a time. REQUIRES: can_propose().
+  // Leader: a read round begins now; ReadsConfirmed follows. One at a time. REQUIRES:
+  // can_propose().
   Effects begin_read_round(Instant now);
   // The journal was trimmed up to `op`.
   void log_trimmed(Op op);
-  // Copying begins: the journal is empty behind `base`. It ended: everything is durable, or it failed
-  // and is to be asked for again.
+  // Copying begins: the journal is empty behind `base`. It ended: everything is durable, or it
+  // failed and is to be asked for again.
   Effects copy_started(Instant now, EntryId base);
   Effects copy_ended(Instant now, bool complete);
   // Hands over: gives up every role for ever.
@@ -181,25 +182,27 @@ class Group {
 
   // Durable, with what is on its way to be.
   Log log_;
-  Term promised_;          // nothing of a lower term is obeyed
-  Term durable_promise_;   // acks and seals assert this one
+  Term promised_;         // nothing of a lower term is obeyed
+  Term durable_promise_;  // acks and seals assert this one
   bool promise_saving_ = false;
   std::size_t log_writes_ = 0;  // WriteLog and TruncateLog under way
   bool base_complete_;
   bool head_certain_;
   Op commit_;
-  Op told_commit_;         // of the last Commit effect
+  Op told_commit_;  // of the last Commit effect
 
   // Coordination.
   View view_;
   std::uint64_t next_number_ = 1;
   std::optional<Pending> pending_;
-  std::string lock_;       // own lock's path, "" when none
-  std::set<std::string> suspected_;  // services whose connection broke and that were not heard since
+  std::string lock_;  // own lock's path, "" when none
+  std::set<std::string>
+      suspected_;  // services whose connection broke and that were not heard since
 
   // Follower.
   std::optional<Leadership> leadership_;
-  std::optional<protocol::ReplicaRecord> seal_waits_;  // the elector that waits for a durable promise
+  std::optional<protocol::ReplicaRecord>
+      seal_waits_;  // the elector that waits for a durable promise
   bool copying_ = false;
   Instant no_leader_since_;
   bool stand_soon_ = false;  // the leader certainly went: no need to wait for its silence
@@ -209,7 +212,7 @@ class Group {
   std::optional<Election> election_;
   Instant elector_deadline_{};
   Instant ask_again_{};
-  Term highest_seen_;        // terms promised anywhere, as far as told
+  Term highest_seen_;  // terms promised anywhere, as far as told
   std::optional<Election::Choice> chosen_;
 
   // Leader.

@@ -37,8 +37,8 @@ void Group::stand() {
   if (!pending_) try_lock();
 }
 
-// Takes the lock if it is free, or if whoever holds it is gone. A holder that neither leads nor goes
-// on within our deadline loses it as well: the lock is liveness only.
+// Takes the lock if it is free, or if whoever holds it is gone. A holder that neither leads nor
+// goes on within our deadline loses it as well: the lock is liveness only.
 void Group::try_lock() {
   if (own_lock() != nullptr) {
     have_lock();
@@ -93,7 +93,8 @@ void Group::raise_term() {
   elector_deadline_ = now_ + 4 * options_.election_timeout;
   ask_again_ = elector_deadline_;
   protocol::GroupRecord record = *view_.record;
-  record.term = std::max({record.term, promised_, highest_seen_, election_->highest_promise()}).next();
+  record.term =
+      std::max({record.term, promised_, highest_seen_, election_->highest_promise()}).next();
   record.phase = protocol::Phase::no_leader;
   record.leader.clear();
   record.nonce = identity_.incarnation ^ next_number_;
@@ -121,8 +122,8 @@ void Group::on_seal_reply(const Uuid& from, Term term, const protocol::SealReply
   choose_leader();
 }
 
-// Once everyone who is thought to be there has answered, or time is running: Q reports are enough to
-// be safe, all of them give the best choice.
+// Once everyone who is thought to be there has answered, or time is running: Q reports are enough
+// to be safe, all of them give the best choice.
 void Group::choose_leader() {
   if (pending_ || durable_promise_ < promised_) return;
   const auto& voters = view_.record->voters;

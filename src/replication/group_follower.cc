@@ -19,6 +19,7 @@ void Group::on_seal(const protocol::ReplicaRecord& from, Term term) {
     return;
   }
   if (term > promised_) raise_promise(term);
+  if (leadership_) return;  // the election of this term is over
   if (durable_promise_ >= term && log_writes_ == 0) {
     reply_seal(from, term, true);  // asked again: the first answer was lost
   } else {
@@ -34,7 +35,7 @@ void Group::reply_seal(const protocol::ReplicaRecord& to, Term term, bool sealed
 }
 
 protocol::SealReply Group::own_report() const {
-  return {true,           durable_promise_, log_.durable(),        commit_,
+  return {true,           durable_promise_, log_.durable(),       commit_,
           base_complete_, head_certain_,    identity_.incarnation};
 }
 
@@ -57,6 +58,7 @@ void Group::on_append(const protocol::ReplicaRecord& from, Term term,
   if (term > promised_) raise_promise(term);
   if (role_of(state_) == Role::elector) give_up(leader_is_there, false);
   if (!leadership_ || leadership_->replica != from) follow(from, append);
+  seal_waits_.reset();  // the election of this term is over
   leadership_->heard = now_;
   leadership_->round = std::max(leadership_->round, append.round);
 

@@ -48,8 +48,9 @@ void Group::send_append(Follower& follower, Batch entries) {
 
 // Sends what the follower lacks from the journal, a bounded window ahead of its acks.
 void Group::replicate(Follower& follower) {
-  if (!follower.contacted || follower.reading || follower.copy_needed) return;
-  if (follower.next > log_.durable().op || follower.in_flight_bytes >= options_.window_bytes) return;
+  if (follower.probing || follower.reading || follower.copy_needed) return;
+  if (follower.next > log_.durable().op || follower.in_flight_bytes >= options_.window_bytes)
+    return;
   if (!log_.at(follower.next.previous())) return;  // trimmed; the next broadcast says so
   follower.reading = true;
   effects_.push_back(ReadLog{follower.replica.service, follower.next, options_.read_bytes});
@@ -81,7 +82,7 @@ Effects Group::propose(Instant now, Batch batch) {
   ++log_writes_;
   effects_.push_back(WriteLog{batch});
   for (auto& [uuid, follower] : followers_->all()) {
-    const bool in_step = follower.contacted && follower.next == first && !follower.reading;
+    const bool in_step = !follower.probing && follower.next == first && !follower.reading;
     if (in_step && follower.in_flight_bytes < options_.window_bytes) send_append(follower, batch);
   }
   return taken();
@@ -106,7 +107,6 @@ void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendR
   if (!followers_ || term != promised_) return;
   Follower* follower = followers_->find(from);
   if (follower == nullptr || reply.acked > log_.last().op) return;
-  follower->contacted = true;
   follower->heard = now_;
   follower->functional = reply.functional;
   follower->copying = reply.copying;
@@ -115,17 +115,27 @@ void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendR
   follower->round = std::max(follower->round, std::min(reply.round, round_));
   follower->ack(reply.acked);
   if (follower->next <= follower->acked) follower->resume_at(follower->acked.next());
-  if (!reply.matched) step_back(*follower, reply);
+  if (!reply.matched) {
+    step_back(*follower, reply);
+  } else if (reply.previous >= follower->next.previous()) {
+    follower->probing = false;
+  }
   replicate(*follower);
   ask_for_no_op();
   advance_commit();
   confirm_reads();
 }
 
-// The follower lacks what `previous` named, or has something else there: goes back to the last op at
-// which the two journals may be equal (the follower's terms up to there are at most conflict_term).
+// The follower lacks what `previous` named, or has something else there: goes back to the last op
+// at which the two journals may be equal (the follower's terms up to there are at most
+// conflict_term).
 void Group::step_back(Follower& follower, const protocol::AppendReply& reply) {
-  if (!follower.copy_needed && reply.previous != follower.next.previous()) return;  // an old answer
+  // While probing, only the answer to the last probe counts; what was sent ahead before a loss is
+  // refused in its turn, and all of these refusals but the first are late.
+  const bool late = follower.probing ? reply.previous != follower.next.previous()
+                                     : reply.previous < follower.acked;
+  if (late && !follower.copy_needed) return;
+  follower.probing = true;
   Op at = std::min(reply.previous, reply.last.op);
   const std::optional<Op> same_term = log_.last_up_to_term(reply.conflict_term);
   at = std::min(at, same_term.value_or(Op(0)));

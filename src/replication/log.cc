@@ -23,7 +23,9 @@ std::optional<EntryId> Log::at(Op op) const {
   return ids_[op.value() - base_.op.value() - 1];
 }
 
-bool Log::has(const EntryId& id) const { return at(id.op) == id; }
+bool Log::has(const EntryId& id) const {
+  return at(id.op) == id;
+}
 
 void Log::append(const EntryId& id) {
   DATOM_CHECK(id.op == last().op.next() && id.term >= last().term);

@@ -1,5 +1,5 @@
-// What the state machine knows of its replica's journal: the ids of its entries, those being written
-// included. The bytes are the journal's.
+// What the state machine knows of its replica's journal: the ids of its entries, those being
+// written included. The bytes are the journal's.
 #pragma once
 
 #include <deque>

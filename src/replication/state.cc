@@ -75,23 +75,34 @@ constexpr std::array kTransitions = std::to_array<Transition>({
 
 std::string_view name(State state) {
   switch (state) {
-    case follower_wait_to_join_group: return "FOLLOWER_WAIT_TO_JOIN_GROUP";
-    case follower_syncing: return "FOLLOWER_SYNCING";
-    case follower_functional: return "FOLLOWER_FUNCTIONAL";
-    case ec_acquire_lock: return "EC_ACQUIRE_LOCK";
-    case ec_waiting_for_quorum: return "EC_WAITING_FOR_QUORUM";
-    case ec_election_in_progress: return "EC_ELECTION_IN_PROGRESS";
-    case leader_waiting_for_quorum: return "LEADER_WAITING_FOR_QUORUM";
-    case leader_functional: return "LEADER_FUNCTIONAL";
+    case follower_wait_to_join_group:
+      return "FOLLOWER_WAIT_TO_JOIN_GROUP";
+    case follower_syncing:
+      return "FOLLOWER_SYNCING";
+    case follower_functional:
+      return "FOLLOWER_FUNCTIONAL";
+    case ec_acquire_lock:
+      return "EC_ACQUIRE_LOCK";
+    case ec_waiting_for_quorum:
+      return "EC_WAITING_FOR_QUORUM";
+    case ec_election_in_progress:
+      return "EC_ELECTION_IN_PROGRESS";
+    case leader_waiting_for_quorum:
+      return "LEADER_WAITING_FOR_QUORUM";
+    case leader_functional:
+      return "LEADER_FUNCTIONAL";
   }
   return "?";
 }
 
 std::string_view name(Role role) {
   switch (role) {
-    case Role::follower: return "follower";
-    case Role::elector: return "elector";
-    case Role::leader: return "leader";
+    case Role::follower:
+      return "follower";
+    case Role::elector:
+      return "elector";
+    case Role::leader:
+      return "leader";
   }
   return "?";
 }
@@ -103,27 +114,45 @@ Role role_of(State state) {
 
 std::string_view name(Cause cause) {
   switch (cause) {
-    case leader_contact: return "leader_contact";
-    case caught_up: return "caught_up";
-    case fell_behind: return "fell_behind";
-    case higher_term: return "higher_term";
-    case no_leader: return "no_leader";
-    case leader_lost: return "leader_lost";
-    case lock_acquired: return "lock_acquired";
-    case quorum_present: return "quorum_present";
-    case leader_is_there: return "leader_is_there";
-    case election_failed: return "election_failed";
-    case leader_named: return "leader_named";
-    case chosen: return "chosen";
-    case no_op_committed: return "no_op_committed";
-    case quorum_lost: return "quorum_lost";
-    case session_expired: return "session_expired";
-    case stop: return "stop";
+    case leader_contact:
+      return "leader_contact";
+    case caught_up:
+      return "caught_up";
+    case fell_behind:
+      return "fell_behind";
+    case higher_term:
+      return "higher_term";
+    case no_leader:
+      return "no_leader";
+    case leader_lost:
+      return "leader_lost";
+    case lock_acquired:
+      return "lock_acquired";
+    case quorum_present:
+      return "quorum_present";
+    case leader_is_there:
+      return "leader_is_there";
+    case election_failed:
+      return "election_failed";
+    case leader_named:
+      return "leader_named";
+    case chosen:
+      return "chosen";
+    case no_op_committed:
+      return "no_op_committed";
+    case quorum_lost:
+      return "quorum_lost";
+    case session_expired:
+      return "session_expired";
+    case stop:
+      return "stop";
   }
   return "?";
 }
 
-std::span<const Transition> transitions() { return kTransitions; }
+std::span<const Transition> transitions() {
+  return kTransitions;
+}
 
 bool allowed(State from, Cause cause, State to) {
   return std::any_of(kTransitions.begin(), kTransitions.end(), [&](const Transition& row) {

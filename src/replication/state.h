@@ -28,22 +28,22 @@ Role role_of(State state);
 
 // Why a state changes.
 enum class Cause : std::uint8_t {
-  leader_contact,       // an Append of the promised term from its leader
-  caught_up,            // everything the leader had when this replica joined is durable here
-  fell_behind,          // the leader shows that entries are missing or differ
-  higher_term,          // a message of a higher term
-  no_leader,            // nobody led for a while and this replica is the first member
-  leader_lost,          // the leader fell silent, its connection broke, or it left
+  leader_contact,  // an Append of the promised term from its leader
+  caught_up,       // everything the leader had when this replica joined is durable here
+  fell_behind,     // the leader shows that entries are missing or differ
+  higher_term,     // a message of a higher term
+  no_leader,       // nobody led for a while and this replica is the first member
+  leader_lost,     // the leader fell silent, its connection broke, or it left
   lock_acquired,
-  quorum_present,       // Q voters answered and none hears a leader
-  leader_is_there,      // a voter hears a leader
-  election_failed,      // lock or term lost to another, no answer in time
-  leader_named,         // the term's record names the leader
-  chosen,               // BecomeLeader of the promised term
+  quorum_present,   // Q voters answered and none hears a leader
+  leader_is_there,  // a voter hears a leader
+  election_failed,  // lock or term lost to another, no answer in time
+  leader_named,     // the term's record names the leader
+  chosen,           // BecomeLeader of the promised term
   no_op_committed,
-  quorum_lost,          // no quorum of answers for two election timeouts
-  session_expired,      // the coordination session is gone
-  stop,                 // the service stops or hands over
+  quorum_lost,      // no quorum of answers for two election timeouts
+  session_expired,  // the coordination session is gone
+  stop,             // the service stops or hands over
 };
 std::string_view name(Cause cause);
 

@@ -1,6 +1,6 @@
-// One attached client's access to a volume, from any volume server: finds the leader, passes requests
-// on to it, and rides out its failover. A request takes effect once, however often it is repeated:
-// writes belong to a session and are numbered (rules C1, C2).
+// One attached client's access to a volume, from any volume server: finds the leader, passes
+// requests on to it, and rides out its failover. A request takes effect once, however often it is
+// repeated: writes belong to a session and are numbered (rules C1, C2).
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
-// The volume server: every replica that this service keeps, and access to every volume of the domain.
+// The volume server: every replica that this service keeps, and access to every volume of the
+// domain.
 //
 // A process runs one VolumeServer per loop ("shard"); each volume belongs to one shard, on every
-// server of the domain by the same rule, so that its messages, its replica and its clients meet on one
-// loop.
+// server of the domain by the same rule, so that its messages, its replica and its clients meet on
+// one loop.
 #pragma once
 
 #include <cstdint>
@@ -57,15 +58,16 @@ class VolumeServer {
   // Before serving; on the Router of this shard's loop.
   void register_handlers(rpc::Router& router);
 
-  // Opens every replica under ROOT of this shard, brings journal and block store in step, and begins
-  // to take part in their groups; then follows the domain's volumes. Throws Error if the directory
-  // cannot be read; a replica in trouble is logged and shown in its status and does not stop others.
+  // Opens every replica under ROOT of this shard, brings journal and block store in step, and
+  // begins to take part in their groups; then follows the domain's volumes. Throws Error if the
+  // directory cannot be read; a replica in trouble is logged and shown in its status and does not
+  // stop others.
   runtime::Task<void> start();
   // Leaders hand over; everything under way ends; replicas close. Clients must be closed before.
   runtime::Task<void> stop();
 
-  // The coordination session expired: leave every group's hands off coordination until resumed with a
-  // client of a new session.
+  // The coordination session expired: leave every group's hands off coordination until resumed with
+  // a client of a new session.
   runtime::Task<void> coordination_lost();
   runtime::Task<void> coordination_back(coordination::Client& client);
 

@@ -1,0 +1,289 @@
+#include "volume/replica.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/error.h"
+#include "volume/replica_impl.h"
+
+namespace datom::volume {
+namespace {
+
+constexpr journal::JournalOptions kJournalOptions{};
+
+std::string journal_directory(const std::string& directory) {
+  return directory + "/journal";
+}
+
+std::string text_of(std::exception_ptr error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+}
+
+}  // namespace
+
+Replica::Impl::Impl(Seams seams_, protocol::VolumeRecord volume_, protocol::ReplicaRecord self_,
+                    ReplicaOptions options_)
+    : seams(std::move(seams_)),
+      volume(std::move(volume_)),
+      self(std::move(self_)),
+      options(std::move(options_)),
+      log(seams.log.with({"volume", volume.name})),
+      sessions(volume.access),
+      log_work(loop()),
+      journal_access(loop()),
+      apply_work(loop()),
+      applied(loop()),
+      apply_access(loop()),
+      superblock(loop()),
+      last_checkpoint(loop().now()),
+      tick_timer(loop()),
+      housekeeping_timer(loop()),
+      proposal_work(loop()),
+      proposal_room(loop()),
+      ranges(loop()),
+      in_flight_changed(loop()),
+      attaching(loop()),
+      rounds_changed(loop()),
+      served(loop()),
+      copy_timer(loop()),
+      tasks(loop(), [this](std::exception_ptr error) { fail("working", error); }) {}
+
+// ---- opening ------------------------------------------------------------------------------------
+
+Task<void> Replica::Impl::load() {
+  const bool there = co_await seams.files->exists(options.directory + "/superblock");
+  if (!there) co_await make_files();
+  store = co_await block_store::BlockStore::open(*seams.files, loop(), options.directory, {});
+  journal = co_await journal::Journal::open(
+      *seams.files, loop(), journal_directory(options.directory), volume.id, kJournalOptions);
+  check_files();
+  sessions.decode(store->state().sessions);
+  make_group();
+  apply_blocked = !store->state().base_complete;
+  apply_goal = apply_blocked ? store->applied_op() : group->commit();
+  while (store->applied_op() < apply_goal) co_await apply_next();
+  note_applied(store->applied_op());
+}
+
+// The superblock comes last: with it, everything is there.
+Task<void> Replica::Impl::make_files() {
+  const std::string directory = journal_directory(options.directory);
+  co_await seams.files->remove_tree(directory);
+  co_await seams.files->make_directories(directory);
+  co_await journal::Journal::create(*seams.files, directory, volume.id, {}, kJournalOptions);
+  co_await seams.files->sync_directory(options.directory);
+  block_store::ReplicaState state;
+  state.volume = volume.id;
+  state.replica = self.replica;
+  co_await block_store::BlockStore::format(*seams.files, options.directory, volume.size, state);
+}
+
+void Replica::Impl::check_files() const {
+  const block_store::ReplicaState& state = store->state();
+  if (state.volume != volume.id || state.replica != self.replica) {
+    throw Error(Code::conflict,
+                "{} holds replica {} of volume {}, expected replica {} of volume {}",
+                options.directory, state.replica.to_string(), state.volume.to_string(),
+                self.replica.to_string(), volume.id.to_string());
+  }
+  if (store->size() != volume.size) {
+    throw Error(Code::conflict, "{} holds a volume of {} bytes, expected {}", options.directory,
+                store->size(), volume.size);
+  }
+  if (!state.base_complete) return;  // it is copied anew in any case
+  const Op checkpoint = store->checkpoint_op();
+  if (journal->base().op > checkpoint || journal->last().op < checkpoint) {
+    throw Error(Code::corrupt, "{}: the journal holds ops {} to {}, the checkpoint is at op {}",
+                options.directory, journal->first_op().value(), journal->last().op.value(),
+                checkpoint.value());
+  }
+}
+
+void Replica::Impl::make_group() {
+  replication::Durable durable;
+  durable.promised = store->state().promised;
+  durable.base = journal->base();
+  for (Op op = journal->first_op(); op <= journal->last().op; op = op.next()) {
+    durable.entries.push_back(*journal->id_at(op));
+  }
+  durable.committed = std::max(store->checkpoint_op(), journal->highest_commit_hint());
+  durable.base_complete = store->state().base_complete;
+  durable.head_certain = journal->head_certain();
+  replication::Options group_options;
+  group_options.heartbeat = seams.properties->get(properties::kGroupHeartbeat);
+  group_options.election_timeout = seams.properties->get(properties::kGroupElectionTimeout);
+  group.emplace(replication::Identity{volume.id, self, seams.random->next()}, group_options,
+                std::move(durable), now());
+}
+
+void Replica::Impl::begin(coordination::Client& client) {
+  if (!watch) {
+    GroupWatch::Place place{
+        options.domain, volume.id, options.service,
+        Uuid::from_random(seams.random->next(), seams.random->next()).to_string()};
+    watch = std::make_unique<GroupWatch>(
+        loop(), std::move(place), log,
+        [this](replication::View view) { perform(group->view_changed(now(), std::move(view))); },
+        [this](GroupWatch::Result result) {
+          perform(group->coordinated(now(), result.number, result.outcome, std::move(result.path),
+                                     result.version));
+        });
+    tasks.spawn(write_log());
+    tasks.spawn(apply_committed());
+    tasks.spawn(pump_proposals());
+    tasks.spawn(keep_time());
+    tasks.spawn(housekeeping());
+  }
+  if (trouble.empty() && !stopping) watch->begin(client);
+}
+
+// ---- ending -------------------------------------------------------------------------------------
+
+// S1: whatever the disk refused is not tried again. This replica takes no further part; the others
+// go on without it.
+void Replica::Impl::fail(std::string_view doing, std::exception_ptr error) {
+  if (!trouble.empty()) return;
+  trouble = fmt::format("{}: {}", doing, text_of(error));
+  log.error("replica.stopped", {{"replica", self.replica.to_string()}}, trouble);
+  if (group) perform(group->stop(now()));
+  abandon_clients();
+  wake_workers();
+  if (watch && !tasks.closing()) tasks.spawn(leave());
+}
+
+Task<void> Replica::Impl::leave() {
+  co_await watch->stop();
+}
+
+void Replica::Impl::wake_workers() {
+  log_work.set();
+  apply_work.set();
+  proposal_work.set();
+  tick_timer.cancel();
+  housekeeping_timer.cancel();
+  copy_timer.cancel();
+}
+
+Task<void> Replica::Impl::stop() {
+  stopping = true;
+  if (group) {
+    perform(group->stop(now()));
+    abandon_clients();
+  }
+  while (serving > 0) co_await served.wait();
+  if (watch) co_await watch->stop();
+  wake_workers();
+  co_await tasks.close();
+  const bool sound = trouble.empty() && store && group && store->state().base_complete;
+  if (sound && store->applied_op() > store->checkpoint_op()) {
+    block_store::ReplicaState state = store->state();
+    state.sessions = sessions.encode();
+    std::exception_ptr error;
+    try {
+      co_await store->checkpoint(std::move(state));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (error) log.error("replica.checkpoint_failed", {}, text_of(error));
+  }
+  if (journal) co_await journal->close();
+  if (store) co_await store->close();
+}
+
+// ---- what is shown
+// --------------------------------------------------------------------------------
+
+protocol::ReplicaStatus Replica::Impl::status() const {
+  protocol::ReplicaStatus out;
+  const replication::State state = group->state();
+  out.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
+  out.set_replica(self.replica.bytes.data(), self.replica.bytes.size());
+  out.set_state(std::string(name(state)));
+  out.set_role(std::string(name(replication::role_of(state))));
+  out.set_term(group->promised().value());
+  out.set_commit_op(group->commit().value());
+  out.set_applied_op(store->applied_op().value());
+  out.set_last_op(group->last().op.value());
+  out.set_bytes_used(store->bytes_used());
+  out.set_trouble(divergence_reported && trouble.empty() ? "blocks differ from the leader's"
+                                                         : trouble);
+  out.set_leader(group->leader());
+  return out;
+}
+
+// ---- Replica
+// --------------------------------------------------------------------------------------
+
+Replica::Replica(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Replica::~Replica() = default;
+
+Task<std::unique_ptr<Replica>> Replica::open(Seams seams, protocol::VolumeRecord volume,
+                                             protocol::ReplicaRecord self, ReplicaOptions options) {
+  auto impl = std::make_unique<Impl>(std::move(seams), std::move(volume), std::move(self),
+                                     std::move(options));
+  std::exception_ptr error;
+  try {
+    co_await impl->load();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    co_await impl->stop();
+    std::rethrow_exception(error);
+  }
+  co_return std::unique_ptr<Replica>(new Replica(std::move(impl)));
+}
+
+void Replica::begin(coordination::Client& client) {
+  impl_->begin(client);
+}
+
+Task<void> Replica::coordination_lost() {
+  if (!impl_->watch) co_return;
+  impl_->watch->session_lost();
+  co_await impl_->watch->drained();
+}
+
+Task<void> Replica::stop() {
+  return impl_->stop();
+}
+void Replica::receive(const protocol::GroupMessage& message, Buffer entries) {
+  impl_->receive(message, std::move(entries));
+}
+
+void Replica::peer_down(const std::string& service) {
+  if (impl_->stopping || !impl_->trouble.empty()) return;
+  impl_->perform(impl_->group->peer_down(impl_->now(), service));
+}
+
+Task<rpc::Message> Replica::serve(protocol::ClientIo request, Buffer payload) {
+  return impl_->serve(std::move(request), std::move(payload));
+}
+Task<rpc::Message> Replica::begin_copy() {
+  return impl_->begin_copy();
+}
+Task<rpc::Message> Replica::newer_blocks(protocol::NewerBlocksRequest request) {
+  return impl_->newer_blocks(std::move(request));
+}
+Task<rpc::Message> Replica::read_blocks(protocol::ReadBlocksRequest request) {
+  return impl_->read_blocks(std::move(request));
+}
+
+std::string Replica::leader() const {
+  return impl_->group->leader();
+}
+bool Replica::serves() const {
+  return impl_->serves();
+}
+protocol::ReplicaStatus Replica::status() const {
+  return impl_->status();
+}
+const protocol::VolumeRecord& Replica::volume() const {
+  return impl_->volume;
+}
+
+}  // namespace datom::volume

@@ -1,0 +1,217 @@
+// The parts of a Replica, for replica*.cc only:
+//   replica.cc         opening, stopping, status
+//   replica_steps.cc   performs the group protocol's effects: journal, apply, checkpoint, messages
+//   replica_serve.cc   the leader's clients: sessions, proposals, reads
+//   replica_copy.cc    copying blocks, both sides
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+#include <variant>
+
+#include "block_store/block_store.h"
+#include "journal/journal.h"
+#include "properties/properties.h"
+#include "protocol/volume.pb.h"
+#include "replication/group.h"
+#include "replication/sessions.h"
+#include "runtime/task_group.h"
+#include "runtime/wait.h"
+#include "volume/group_watch.h"
+#include "volume/op_waiters.h"
+#include "volume/range_locks.h"
+#include "volume/replica.h"
+
+namespace datom::volume {
+
+using runtime::Task;
+
+inline constexpr std::size_t kMaxBatchBytes = 2 << 20;       // of a journal write and its Append
+inline constexpr std::size_t kMaxQueuedBytes = 64 << 20;     // clients' payload not yet proposed
+inline constexpr std::uint64_t kSpaceReserve = 32 << 20;     // bytes of disk never given to clients
+inline constexpr std::uint64_t kCheckpointBytes = 64 << 20;  // journal between two checkpoints
+
+// Counts a client's or peer's request while it is under way.
+class Serving {
+ public:
+  Serving(std::size_t& count, runtime::Event& none) : count_(count), none_(none) { ++count_; }
+  ~Serving() {
+    if (--count_ == 0) none_.wake_all();
+  }
+  Serving(const Serving&) = delete;
+  Serving& operator=(const Serving&) = delete;
+
+ private:
+  std::size_t& count_;
+  runtime::Event& none_;
+};
+
+struct Replica::Impl {
+  Impl(Seams seams, protocol::VolumeRecord volume, protocol::ReplicaRecord self,
+       ReplicaOptions options);
+
+  // ---- replica.cc
+  Task<void> load();
+  Task<void> make_files();
+  void check_files() const;
+  void make_group();
+  Task<void> apply_next();
+  void begin(coordination::Client& client);
+  Task<void> leave();
+  void fail(std::string_view doing, std::exception_ptr error);
+  void wake_workers();
+  Task<void> stop();
+  block_store::ReplicaState store_state() const;
+  protocol::ReplicaStatus status() const;
+
+  // ---- replica_steps.cc
+  void perform(replication::Effects effects);
+  void perform_one(replication::Effect effect);
+  void changed(const replication::Changed& change);
+  void send(replication::Send message);
+  Task<void> keep_time();
+  Task<void> write_log();
+  Task<void> save_promise(Term term);
+  Task<void> read_log(replication::ReadLog request);
+  replication::Batch recent(Op first) const;
+  Task<void> apply_committed();
+  Task<std::vector<protocol::Entry>> entries_to_apply();
+  void note_applied(Op op);
+  bool checkpoint_due() const;
+  Task<void> checkpoint(runtime::Mutex::Holder superblock);
+  Task<void> trim_journal();
+  Task<void> housekeeping();
+  void receive(const protocol::GroupMessage& message, Buffer entries);
+  void compare_fingerprint(const protocol::Append& append);
+
+  // ---- replica_serve.cc
+  // An entry that a client waits for; lives in the waiting task's frame.
+  struct Proposal {
+    protocol::EntryHeader header;
+    Buffer payload;
+    Op op;  // once proposed
+    bool committed = false;
+    std::exception_ptr error;  // why it was not proposed
+    std::coroutine_handle<> task;
+  };
+  Task<rpc::Message> serve(protocol::ClientIo request, Buffer payload);
+  Task<rpc::Message> serve_read(protocol::ClientIo request);
+  Task<rpc::Message> serve_extents(protocol::ClientIo request);
+  Task<rpc::Message> serve_attach(protocol::ClientIo request);
+  Task<rpc::Message> serve_change(protocol::ClientIo request, Buffer payload);
+  Task<Op> change(protocol::ClientIo request, Buffer payload);
+  Task<Buffer> complete_blocks(const protocol::ClientIo& request, Buffer payload);
+  Task<bool> holder_lives(Op session, replication::Session holder);
+  Task<Op> propose(protocol::EntryHeader header, Buffer payload);
+  Task<void> pump_proposals();
+  Task<void> propose_batch();
+  void finish(Proposal* proposal);
+  void finish_committed(Op op);
+  void propose_no_op();
+  Task<void> confirm_read();
+  void begin_read_round();
+  Task<void> check_space(std::uint64_t bytes);
+  void check_serves() const;
+  bool serves() const;
+  void abandon_clients();
+
+  // ---- replica_copy.cc
+  Task<void> copy_from(std::string leader);
+  Task<void> copy_everything(std::string leader);
+  Task<void> adopt_base(protocol::CopyBeginReply begin);
+  Task<Op> copy_blocks(std::string leader);
+  Task<void> finish_copy(std::string leader, Op newest);
+  void check_copy(const std::string& leader) const;
+  Task<std::vector<block_store::BlockNumber>> missing(const protocol::NewerBlocksReply& page);
+  Task<Op> fetch_blocks(std::string leader, std::vector<block_store::BlockNumber> blocks);
+  void pin_journal(Op op);
+  Task<rpc::Message> begin_copy();
+  Task<rpc::Message> newer_blocks(protocol::NewerBlocksRequest request);
+  Task<rpc::Message> read_blocks(protocol::ReadBlocksRequest request);
+
+  runtime::Loop& loop() const { return *seams.loop; }
+  replication::Instant now() const { return seams.loop->now().time_since_epoch(); }
+
+  const Seams seams;
+  const protocol::VolumeRecord volume;
+  const protocol::ReplicaRecord self;
+  const ReplicaOptions options;
+  const telemetry::Log log;
+
+  std::unique_ptr<journal::Journal> journal;
+  std::unique_ptr<block_store::BlockStore> store;
+  std::optional<replication::Group> group;
+  std::unique_ptr<GroupWatch> watch;
+  replication::Sessions sessions;
+  std::string trouble;  // why this replica stopped; "" when it has not
+  bool stopping = false;
+
+  // The journal's writer and what it has to do, in order.
+  std::deque<std::variant<replication::WriteLog, replication::TruncateLog>> log_queue;
+  runtime::Event log_work;
+  bool log_busy = false;
+  runtime::Mutex journal_access;  // append, truncate, trim, reset exclude each other
+
+  // Entries in memory that are not applied yet, or were written just now.
+  std::deque<replication::Batch> recent_batches;
+  std::size_t recent_bytes = 0;
+
+  // Applying.
+  Op apply_goal;  // committed and durable here
+  runtime::Event apply_work;
+  OpWaiters applied;
+  runtime::Mutex apply_access;  // blocks and sessions are as of one op while it is free
+  bool apply_blocked = false;   // the base is incomplete and no copy has begun
+  runtime::Mutex superblock;    // promise, checkpoint: one at a time
+  std::uint64_t bytes_since_checkpoint = 0;
+  runtime::Time last_checkpoint;
+  bool checkpointing = false;
+
+  // Time.
+  runtime::Timer tick_timer;
+  runtime::Time tick_at{};
+  runtime::Timer housekeeping_timer;
+
+  // Clients.
+  std::deque<Proposal*> proposals;  // not proposed yet
+  std::deque<Proposal*> in_commit;  // proposed, by op
+  std::size_t queued_bytes = 0;     // in `proposals`
+  runtime::Event proposal_work;
+  runtime::Event proposal_room;
+  RangeLocks ranges;
+  std::set<std::pair<Op, std::uint64_t>> in_flight;  // (session, sequence) under way
+  runtime::Event in_flight_changed;
+  runtime::Mutex attaching;
+  std::uint64_t leaderships = 0;   // counts: a task that spans two must not go on
+  Op serve_from;                   // of this leadership: nothing is served before this is applied
+  std::uint64_t rounds_begun = 0;  // of this leadership
+  std::uint64_t rounds_confirmed = 0;
+  bool round_wanted = false;
+  bool round_running = false;
+  Op round_commit;
+  runtime::Event rounds_changed;
+  std::int64_t space_left = 0;  // bytes that clients may still write, as last looked up
+  std::size_t serving = 0;      // client requests under way
+  runtime::Event served;
+
+  // Copying.
+  bool copying = false;
+  runtime::Timer copy_timer;
+  std::optional<Op> copy_pin;  // a follower copies: the journal above this op is kept
+  runtime::Time copy_pin_until{};
+
+  // Fingerprints of this replica at recent ops, to compare with the leader's.
+  std::deque<std::pair<Op, std::uint64_t>> fingerprints;
+  bool divergence_reported = false;
+
+  // Effects not performed yet: performing one may give more.
+  std::deque<replication::Effect> effects;
+  bool performing = false;
+
+  runtime::TaskGroup tasks;
+};
+
+}  // namespace datom::volume

@@ -1,0 +1,352 @@
+// Performs what the group protocol decides: journal, apply, checkpoint, messages, time.
+#include <algorithm>
+
+#include "common/error.h"
+#include "protocol/methods.h"
+#include "volume/replica_impl.h"
+
+namespace datom::volume {
+namespace {
+
+constexpr std::size_t kMaxRecentBytes = 32 << 20;
+constexpr std::size_t kApplyBytes = 4 << 20;
+constexpr std::size_t kKeptFingerprints = 64;
+constexpr std::size_t kMaxDirtyTable = 32 << 20;
+
+}  // namespace
+
+// In order, whatever performing one of them adds.
+void Replica::Impl::perform(replication::Effects more) {
+  for (replication::Effect& effect : more) effects.push_back(std::move(effect));
+  if (performing) return;
+  performing = true;
+  while (!effects.empty()) {
+    replication::Effect effect = std::move(effects.front());
+    effects.pop_front();
+    perform_one(std::move(effect));
+  }
+  performing = false;
+  const runtime::Time next(group->next_tick());
+  if (next < tick_at) tick_timer.cancel();
+}
+
+void Replica::Impl::perform_one(replication::Effect effect) {
+  struct Perform {
+    Impl& replica;
+    void operator()(replication::SavePromise& it) {
+      replica.tasks.spawn(replica.save_promise(it.term));
+    }
+    void operator()(replication::WriteLog& it) {
+      replica.recent_batches.push_back(it.batch);
+      replica.recent_bytes += it.batch->bytes.size();
+      while (replica.recent_bytes > kMaxRecentBytes && replica.recent_batches.size() > 1) {
+        replica.recent_bytes -= replica.recent_batches.front()->bytes.size();
+        replica.recent_batches.pop_front();
+      }
+      replica.log_queue.push_back(it);
+      replica.log_work.set();
+    }
+    void operator()(replication::TruncateLog& it) {
+      auto& recent = replica.recent_batches;
+      while (!recent.empty() && recent.back()->headers.back().op > it.last_kept) {
+        replica.recent_bytes -= recent.back()->bytes.size();
+        recent.pop_back();
+      }
+      replica.log.info("replica.tail_cut", {{"last_kept", it.last_kept}});
+      replica.log_queue.push_back(it);
+      replica.log_work.set();
+    }
+    void operator()(replication::Send& it) { replica.send(std::move(it)); }
+    void operator()(replication::Coordinate& it) { replica.watch->perform(std::move(it)); }
+    void operator()(replication::ReadLog& it) {
+      replica.tasks.spawn(replica.read_log(std::move(it)));
+    }
+    void operator()(replication::NeedNoOp&) { replica.propose_no_op(); }
+    void operator()(replication::Commit& it) {
+      replica.apply_goal = std::max(replica.apply_goal, it.op);
+      replica.finish_committed(it.op);
+      replica.apply_work.set();
+    }
+    void operator()(replication::ReadsConfirmed& it) {
+      replica.rounds_confirmed = it.round;
+      replica.round_commit = it.commit;
+      replica.round_running = false;
+      replica.rounds_changed.wake_all();
+      if (std::exchange(replica.round_wanted, false)) replica.begin_read_round();
+    }
+    void operator()(replication::CopyNeeded& it) {
+      replica.tasks.spawn(replica.copy_from(it.leader));
+    }
+    void operator()(replication::Changed& it) { replica.changed(it); }
+    void operator()(replication::Divergent& it) {
+      replica.fail("following the leader", std::make_exception_ptr(Error(Code::corrupt, it.what)));
+    }
+  };
+  std::visit(Perform{*this}, effect);
+}
+
+void Replica::Impl::changed(const replication::Changed& change) {
+  const bool lead_changes = replication::role_of(change.from) == replication::Role::leader ||
+                            replication::role_of(change.to) == replication::Role::leader;
+  const telemetry::Fields fields = {{"from", name(change.from)},
+                                    {"to", name(change.to)},
+                                    {"cause", name(change.cause)},
+                                    {"term", change.term},
+                                    {"op", group->last().op}};
+  lead_changes ? log.info("replica.state", fields) : log.debug("replica.state", fields);
+  if (change.to == replication::State::leader_functional) {
+    serve_from = group->commit();
+    rounds_begun = rounds_confirmed = 0;
+    round_running = round_wanted = false;
+  } else if (replication::role_of(change.from) == replication::Role::leader) {
+    abandon_clients();
+  }
+}
+
+void Replica::Impl::send(replication::Send message) {
+  rpc::Message out;
+  out.header = encode(message.message);
+  if (message.entries) out.payload = message.entries->bytes;
+  seams.caller->send(message.service, protocol::method::kGroupMessage, std::move(out));
+}
+
+void Replica::Impl::receive(const protocol::GroupMessage& message, Buffer entries) {
+  if (!trouble.empty() || stopping) return;
+  replication::Batch batch;
+  if (!entries.empty()) {
+    batch = std::make_shared<const protocol::EntryBatch>(
+        protocol::parse_batch(std::move(entries), volume.id));
+  }
+  if (const auto* append = std::get_if<protocol::Append>(&message.body)) {
+    compare_fingerprint(*append);
+  }
+  perform(group->receive(now(), message, std::move(batch)));
+}
+
+// The proof that replicas are equal: same op, same fingerprint.
+void Replica::Impl::compare_fingerprint(const protocol::Append& append) {
+  if (append.fingerprint_op == Op(0) || divergence_reported) return;
+  for (const auto& [op, fingerprint] : fingerprints) {
+    if (op != append.fingerprint_op || fingerprint == append.fingerprint) continue;
+    divergence_reported = true;
+    log.error("replica.divergent",
+              {{"op", op}, {"here", fingerprint}, {"leader", append.fingerprint}},
+              "this replica's blocks differ from the leader's");
+  }
+}
+
+Task<void> Replica::Impl::keep_time() {
+  while (!stopping) {
+    const runtime::Time soonest = loop().now() + std::chrono::milliseconds(1);
+    tick_at = std::max(runtime::Time(group->next_tick()), soonest);
+    tick_timer.reset();
+    co_await tick_timer.sleep_until(tick_at);
+    if (stopping) break;
+    if (runtime::Time(group->next_tick()) <= loop().now()) perform(group->tick(now()));
+  }
+}
+
+Task<void> Replica::Impl::save_promise(Term term) {
+  std::exception_ptr error;
+  try {
+    const runtime::Mutex::Holder turn = co_await superblock.lock();
+    if (!trouble.empty()) co_return;
+    block_store::ReplicaState state = store->state();
+    state.promised = std::max(state.promised, term);
+    co_await store->save(std::move(state));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    fail("saving a promise", error);
+  } else {
+    perform(group->promise_saved(now(), term));
+  }
+}
+
+// The journal's only writer.
+Task<void> Replica::Impl::write_log() {
+  std::exception_ptr error;
+  try {
+    while (trouble.empty()) {
+      if (log_queue.empty()) {
+        log_busy = false;
+        proposal_work.set();
+        if (stopping) break;
+        log_work.clear();
+        co_await log_work.wait();
+        continue;
+      }
+      log_busy = true;
+      const auto next = std::move(log_queue.front());
+      log_queue.pop_front();
+      const runtime::Mutex::Holder turn = co_await journal_access.lock();
+      if (const auto* write = std::get_if<replication::WriteLog>(&next)) {
+        co_await journal->append(*write->batch);
+        bytes_since_checkpoint += write->batch->bytes.size();
+        perform(group->log_written(now(), write->batch->headers.back().id()));
+      } else {
+        co_await journal->truncate_after(std::get<replication::TruncateLog>(next).last_kept);
+        perform(group->log_truncated(now()));
+      }
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) fail("writing the journal", error);
+}
+
+// A batch in memory that begins with that op; nullptr if there is none.
+replication::Batch Replica::Impl::recent(Op first) const {
+  for (const replication::Batch& batch : recent_batches) {
+    if (batch->headers.front().op == first) return batch;
+  }
+  return nullptr;
+}
+
+Task<void> Replica::Impl::read_log(replication::ReadLog request) {
+  replication::Batch batch = recent(request.first);
+  try {
+    const bool kept = request.first >= journal->first_op() && request.first <= journal->last().op;
+    if (!batch && kept) {
+      batch = std::make_shared<const protocol::EntryBatch>(
+          co_await journal->read(request.first, request.max_bytes));
+    }
+  } catch (const Error& error) {
+    log.error("replica.journal_unreadable", {{"op", request.first}}, error.what());
+  }
+  if (stopping) co_return;
+  co_await runtime::switch_to(loop());
+  perform(group->entries_read(now(), request.service, std::move(batch)));
+}
+
+// Entries behind what is applied, up to the goal: from memory, else from the journal.
+Task<std::vector<protocol::Entry>> Replica::Impl::entries_to_apply() {
+  const Op first = store->applied_op().next();
+  std::vector<protocol::Entry> entries;
+  std::size_t bytes = 0;
+  for (const replication::Batch& batch : recent_batches) {
+    if (batch->headers.back().op < first) continue;
+    const Op wanted = entries.empty() ? first : entries.back().header.op.next();
+    if (batch->headers.front().op > wanted) break;  // not in memory any more
+    for (std::size_t i = 0; i < batch->headers.size(); ++i) {
+      const Op op = batch->headers[i].op;
+      if (op < wanted || op > apply_goal || bytes > kApplyBytes) continue;
+      entries.push_back(batch->entry(i));
+      bytes += batch->headers[i].frame_bytes();
+    }
+  }
+  if (!entries.empty()) co_return entries;
+  const protocol::EntryBatch batch = co_await journal->read(first, kApplyBytes / 4);
+  for (std::size_t i = 0; i < batch.headers.size(); ++i) {
+    if (batch.headers[i].op <= apply_goal) entries.push_back(batch.entry(i));
+  }
+  co_return entries;
+}
+
+Task<void> Replica::Impl::apply_committed() {
+  std::exception_ptr error;
+  try {
+    while (trouble.empty()) {
+      if (checkpoint_due()) {
+        // Its snapshot is taken at once, between two applies: blocks and sessions as of one op.
+        runtime::Mutex::Holder turn = co_await superblock.lock();
+        checkpointing = true;
+        tasks.spawn(checkpoint(std::move(turn)));
+      }
+      if (apply_blocked || store->applied_op() >= apply_goal) {
+        if (stopping) break;
+        apply_work.clear();
+        co_await apply_work.wait();
+        continue;
+      }
+      co_await apply_next();
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) fail("applying", error);
+}
+
+// Sessions and blocks move to the same op while apply_access is held.
+Task<void> Replica::Impl::apply_next() {
+  const runtime::Mutex::Holder turn = co_await apply_access.lock();
+  if (store->applied_op() >= apply_goal) co_return;
+  std::vector<protocol::Entry> entries = co_await entries_to_apply();
+  for (protocol::Entry& entry : entries) {
+    if (!sessions.apply(entry)) entry.header.kind = protocol::EntryKind::no_op;
+  }
+  const Op last = entries.back().header.op;
+  co_await store->apply(std::move(entries));
+  note_applied(last);
+}
+
+void Replica::Impl::note_applied(Op op) {
+  if (store->fingerprint_known()) {
+    fingerprints.emplace_back(op, store->fingerprint());
+    if (fingerprints.size() > kKeptFingerprints) fingerprints.pop_front();
+    group->set_fingerprint(op, store->fingerprint());
+  }
+  applied.reach(op);
+  ranges.applied(op);
+}
+
+bool Replica::Impl::checkpoint_due() const {
+  if (checkpointing || stopping || !store->state().base_complete ||
+      store->applied_op() == store->checkpoint_op()) {
+    return false;
+  }
+  const auto interval = seams.properties->get(properties::kCheckpointInterval);
+  return bytes_since_checkpoint >= kCheckpointBytes || store->dirty_bytes() >= kMaxDirtyTable ||
+         loop().now() - last_checkpoint >= interval;
+}
+
+Task<void> Replica::Impl::checkpoint(runtime::Mutex::Holder turn) {
+  std::exception_ptr error;
+  try {
+    block_store::ReplicaState state = store->state();
+    state.sessions = sessions.encode();
+    bytes_since_checkpoint = 0;
+    last_checkpoint = loop().now();
+    co_await store->checkpoint(std::move(state));
+    co_await trim_journal();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  checkpointing = false;
+  {
+    const runtime::Mutex::Holder released = std::move(turn);
+  }
+  apply_work.set();
+  if (error) fail("taking a checkpoint", error);
+}
+
+// What lies below the checkpoint may go, but for what followers that are away will ask for.
+Task<void> Replica::Impl::trim_journal() {
+  const auto retention = seams.properties->get(properties::kJournalRetention);
+  const runtime::Mutex::Holder turn = co_await journal_access.lock();
+  if (journal->bytes_kept() <= retention) co_return;
+  Op limit = store->checkpoint_op();
+  if (copy_pin && loop().now() < copy_pin_until) limit = std::min(limit, *copy_pin);
+  // About as many of the oldest ops as make up what is too much.
+  const std::uint64_t kept = journal->last().op.value() - journal->base().op.value();
+  const double part = static_cast<double>(journal->bytes_kept() - retention) /
+                      static_cast<double>(journal->bytes_kept());
+  const Op oldest(journal->base().op.value() +
+                  static_cast<std::uint64_t>(static_cast<double>(kept) * part));
+  co_await journal->trim_through(std::min(limit, oldest));
+  group->log_trimmed(journal->base().op);
+}
+
+// Once a second: space, and a checkpoint that time asks for.
+Task<void> Replica::Impl::housekeeping() {
+  while (!stopping) {
+    housekeeping_timer.reset();
+    co_await housekeeping_timer.sleep_for(std::chrono::seconds(1));
+    if (stopping) break;
+    apply_work.set();
+    space_left = 0;  // looked up anew by the next write
+  }
+}
+
+}  // namespace datom::volume
