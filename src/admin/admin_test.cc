@@ -130,6 +130,20 @@ TEST_F(AdminTest, AVolumeWithoutLeaderHasNoneInJson) {
   EXPECT_EQ(shown.at("state").as_string(), "unavailable");
 }
 
+TEST_F(AdminTest, PropertiesAreListedShownAndSet) {
+  init();
+  const std::string path = "/api/v1/properties/group.heartbeat_ms";
+  EXPECT_EQ(parse(get(path)).at("value").as_string(), "200");
+  EXPECT_TRUE(parse(get(path)).at("changed_by").is_null());
+  const auto set = send("PUT", path, R"({"value":"300","changed_by":"me"})");
+  EXPECT_EQ(set.status, 200);
+  EXPECT_EQ(parse(get(path)), parse(set));
+  EXPECT_EQ(parse(get(path)).at("changed_by").as_string(), "me");
+  EXPECT_EQ(error(send("PUT", path, R"({"value":"1"})")), "400 invalid_argument");
+  EXPECT_EQ(error(send("PUT", "/api/v1/properties/x", R"({"value":"1"})")), "404 not_found");
+  EXPECT_GT(parse(get("/api/v1/properties")).at("properties").as_array().size(), 3u);
+}
+
 TEST_F(AdminTest, BadRequestsAreRefused) {
   init();
   add_nodes(3);

@@ -128,6 +128,27 @@ Task<Response> remove_volume(ConfigService& service, Call call) {
   co_return json(200, reply);
 }
 
+Task<Response> properties(ConfigService& service, Call) {
+  const protocol::ListPropertiesReply reply = co_await service.list_properties({});
+  co_return json(200, reply);
+}
+
+Task<Response> property(ConfigService& service, Call call) {
+  protocol::GetPropertyRequest request;
+  request.set_name(call.name);
+  const protocol::GetPropertyReply reply = co_await service.get_property(std::move(request));
+  co_return json(200, reply.property());
+}
+
+Task<Response> set_property(ConfigService& service, Call call) {
+  protocol::SetPropertyRequest request;
+  read_body(call.request, request);
+  request.set_name(call.name);
+  if (request.changed_by().empty()) request.set_changed_by("http");
+  const protocol::SetPropertyReply reply = co_await service.set_property(std::move(request));
+  co_return json(200, reply.property());
+}
+
 constexpr Route kRoutes[] = {
     {"GET", "status", status},
     {"GET", "nodes", nodes},
@@ -136,6 +157,9 @@ constexpr Route kRoutes[] = {
     {"POST", "volumes", create_volume},
     {"GET", "volumes/*", volume},
     {"DELETE", "volumes/*", remove_volume},
+    {"GET", "properties", properties},
+    {"GET", "properties/*", property},
+    {"PUT", "properties/*", set_property},
 };
 
 // The name that `path` has in the place of the route's "*", "" if it has none; nullopt where the

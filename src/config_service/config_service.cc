@@ -10,6 +10,7 @@
 #include "config_service/domain.h"
 #include "config_service/init.h"
 #include "config_service/node_registry.h"
+#include "config_service/property_registry.h"
 #include "config_service/replica_answers.h"
 #include "config_service/views.h"
 #include "config_service/volume_registry.h"
@@ -76,6 +77,7 @@ struct ConfigService::Impl {
         role(loop, client, log, active_record(options), options.domain),
         nodes(loop, client, options.domain),
         volumes(loop, random, client, caller, options.domain, options.ask_timeout),
+        properties(loop, client, options.domain),
         background(loop, [this](std::exception_ptr error) { report(error); }),
         removal_timer(loop) {}
 
@@ -107,6 +109,7 @@ struct ConfigService::Impl {
   ActiveRole role;
   NodeRegistry nodes;
   VolumeRegistry volumes;
+  PropertyRegistry properties;
   runtime::TaskGroup background;
 
   // Volumes on their way out, as known since the last takeover.
@@ -300,6 +303,29 @@ Task<protocol::RemoveVolumeReply> ConfigService::remove_volume(
     }
     co_await sleep(impl_->loop, kLookAgainAfter);
   }
+}
+
+Task<protocol::ListPropertiesReply> ConfigService::list_properties(
+    protocol::ListPropertiesRequest) {
+  impl_->role.require_active();
+  co_return co_await impl_->properties.list();
+}
+
+Task<protocol::GetPropertyReply> ConfigService::get_property(protocol::GetPropertyRequest request) {
+  impl_->role.require_active();
+  protocol::GetPropertyReply reply;
+  *reply.mutable_property() = co_await impl_->properties.get(request.name());
+  co_return reply;
+}
+
+Task<protocol::SetPropertyReply> ConfigService::set_property(protocol::SetPropertyRequest request) {
+  impl_->role.require_active();
+  protocol::SetPropertyReply reply;
+  *reply.mutable_property() = co_await impl_->properties.set(request);
+  impl_->log.info(
+      "property.set",
+      {{"property", request.name()}, {"value", request.value()}, {"by", request.changed_by()}});
+  co_return reply;
 }
 
 Task<protocol::StatusReply> ConfigService::status(protocol::StatusRequest request) {

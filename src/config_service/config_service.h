@@ -53,7 +53,7 @@ class ConfigService {
   void register_handlers(rpc::Router& router);
 
   // The same, for those in this process. Errors are those of the registries (node_registry.h,
-  // volume_registry.h) besides the above.
+  // volume_registry.h, property_registry.h) besides the above.
   runtime::Task<protocol::InitReply> init(protocol::InitRequest request);
   runtime::Task<protocol::AddNodeReply> add_node(protocol::AddNodeRequest request);
   runtime::Task<protocol::RemoveNodeReply> remove_node(protocol::RemoveNodeRequest request);
@@ -65,6 +65,10 @@ class ConfigService {
   // Throws Error{timeout} if servers that are up do not drop their replica in time; the removal
   // goes on nevertheless.
   runtime::Task<protocol::RemoveVolumeReply> remove_volume(protocol::RemoveVolumeRequest request);
+  runtime::Task<protocol::ListPropertiesReply> list_properties(
+      protocol::ListPropertiesRequest request);
+  runtime::Task<protocol::GetPropertyReply> get_property(protocol::GetPropertyRequest request);
+  runtime::Task<protocol::SetPropertyReply> set_property(protocol::SetPropertyRequest request);
   runtime::Task<protocol::StatusReply> status(protocol::StatusRequest request);
 
  private:
