@@ -123,7 +123,8 @@ Task<void> Replica::Impl::adopt_base(protocol::CopyBeginReply begin) {
     }
     apply_blocked = true;
     block_store::ReplicaState state = store->state();
-    if (state.base_complete) state.copy_from = store->applied_op();
+    // What was applied since the checkpoint may be lost with the journal that is emptied now.
+    if (state.base_complete) state.copy_from = store->checkpoint_op();
     state.base_complete = false;
     state.sessions = begin.sessions();
     perform(group->copy_started(now(), base));

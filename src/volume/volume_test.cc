@@ -1,5 +1,5 @@
-// Whole volume servers on one virtual loop: real replicas, journals, block stores and clients over disks
-// in memory, coordination in memory and a network in memory.
+// Whole volume servers on one virtual loop: real replicas, journals, block stores and clients over
+// disks in memory, coordination in memory and a network in memory.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -45,11 +45,11 @@ class Server {
 
   Task<void> start() {
     ++starts_;
-    random_ = std::make_unique<runtime::SeededRandom>(
-        std::hash<std::string>()(name_) + starts_);
+    random_ = std::make_unique<runtime::SeededRandom>(std::hash<std::string>()(name_) + starts_);
     files_ = runtime::make_memory_filesystem(loop_, disk_);
     coordination_ = tree_.open_session(loop_);
-    properties_ = std::make_unique<properties::Properties>(loop_, kDomain, [](const std::string&) {});
+    properties_ =
+        std::make_unique<properties::Properties>(loop_, kDomain, [](const std::string&) {});
     co_await properties_->start(*coordination_);
     router_ = std::make_unique<rpc::Router>();
     caller_ = network_.join(name_, *router_);
@@ -68,8 +68,8 @@ class Server {
     co_await server_->start();
   }
 
-  // As kill -9 and a power cut at once: nothing more leaves it, the disk loses what was not synced. The
-  // process's objects are unwound afterwards, cut off from everything.
+  // As kill -9 and a power cut at once: nothing more leaves it, the disk loses what was not synced.
+  // The process's objects are unwound afterwards, cut off from everything.
   Task<void> crash() {
     network_.take_down(name_);
     disk_.crash(*random_);
@@ -168,6 +168,16 @@ class Volume : public testing::Test {
     co_await admin_->create(protocol::paths::volume(kDomain, "v"), record.to_json());
   }
 
+  Task<void> set_property(std::string name, std::string value) {
+    protocol::PropertyRecord record;
+    record.value = std::move(value);
+    co_await admin_->create(protocol::paths::property(kDomain, name), record.to_json());
+  }
+  Task<void> wipe(Server& server) {
+    auto files = runtime::make_memory_filesystem(loop_, server.disk());
+    co_await files->remove_tree("/" + server.name());
+  }
+
   // Waits (in virtual time) until a server serves as leader; gives its index.
   std::size_t leader() {
     for (int i = 0; i < 1000; ++i) {
@@ -243,7 +253,8 @@ class Volume : public testing::Test {
       loop_.advance(20ms);
     }
     std::string text;
-    for (std::size_t at = 0; at < servers_.size(); ++at) text += status(at).ShortDebugString() + "\n";
+    for (std::size_t at = 0; at < servers_.size(); ++at)
+      text += status(at).ShortDebugString() + "\n";
     FAIL() << text;
   }
 
@@ -274,7 +285,8 @@ TEST_F(Volume, KeepsTheBytesAroundAWriteOfAnyAlignment) {
   runtime::SeededRandom random(3);
   for (std::uint64_t i = 0; i < 200; ++i) {
     const std::uint64_t offset = random.below(expected.size() - 1);
-    const std::uint64_t size = 1 + random.below(std::min<std::uint64_t>(9000, expected.size() - offset));
+    const std::uint64_t size =
+        1 + random.below(std::min<std::uint64_t>(9000, expected.size() - offset));
     const Buffer piece = filled(size + 8, i).slice(0, size);
     std::memcpy(expected.mutable_data() + offset, piece.data(), size);
     write(*client, offset, piece);
@@ -287,7 +299,8 @@ TEST_F(Volume, ConcurrentPartialWritesToOneBlockAllTakeEffect) {
   const auto client = attach(leader());
   struct Writes {
     static Task<void> all(VolumeClient& to, runtime::Loop& loop) {
-      runtime::TaskGroup group(loop, [](std::exception_ptr error) { std::rethrow_exception(error); });
+      runtime::TaskGroup group(loop,
+                               [](std::exception_ptr error) { std::rethrow_exception(error); });
       for (std::uint64_t i = 0; i < 64; ++i) group.spawn(to.write(i * 64, filled(64, i)));
       co_await group.close();
     }
@@ -317,9 +330,11 @@ TEST_F(Volume, TrimAndZeroReadAsZerosAndShowInTheExtents) {
   };
   run(Ask::into(*client, extents));
   using block_store::BlockKind;
-  const std::vector<std::pair<std::uint64_t, BlockKind>> expected = {
-      {8192, BlockKind::data}, {8192, BlockKind::hole}, {4096, BlockKind::data},
-      {8192, BlockKind::zero}, {36864, BlockKind::data}};
+  const std::vector<std::pair<std::uint64_t, BlockKind>> expected = {{8192, BlockKind::data},
+                                                                     {8192, BlockKind::hole},
+                                                                     {4096, BlockKind::data},
+                                                                     {8192, BlockKind::zero},
+                                                                     {36864, BlockKind::data}};
   ASSERT_EQ(extents.size(), expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i) {
     EXPECT_EQ(extents[i].length, expected[i].first) << i;
@@ -366,6 +381,48 @@ TEST_F(Volume, AFollowerThatWasAwayCatchesUp) {
   run(servers_[away]->start());
   wait_converged();
   EXPECT_EQ(status(away).trouble(), "");
+  run(client->close());
+}
+
+TEST_F(Volume, AFollowerTooFarBehindForTheJournalCopiesBlocks) {
+  run(set_property("journal.retention_bytes", "1048576"));
+  const std::size_t leading = leader();
+  const std::size_t away = (leading + 1) % 3;
+  const auto client = attach(leading);
+  write(*client, 0, filled(1 << 20, 1));
+  wait_converged();
+  run(servers_[away]->crash());
+  Buffer expected = filled(32 << 20, 2);
+  write(*client, 4 << 20, expected);
+  loop_.advance(60s);  // checkpoints: the journal is cut down to its retention
+  write(*client, 0, filled(4096, 3));
+  run(servers_[away]->start());
+  write(*client, 8192, filled(4096, 4));
+  wait_converged();
+  EXPECT_EQ(status(away).trouble(), "");
+  run(client->close());
+  // It must stand on its own now: the others go.
+  run(servers_[leading]->crash());
+  run(servers_[leading]->start());
+  run(servers_[(leading + 2) % 3]->crash());
+  const auto reader = attach(away);
+  EXPECT_TRUE(same(read(*reader, 4 << 20, 32 << 20), expected));
+  EXPECT_TRUE(same(read(*reader, 0, 4096), filled(4096, 3)));
+  EXPECT_TRUE(same(read(*reader, 8192, 4096), filled(4096, 4)));
+  run(reader->close());
+}
+
+TEST_F(Volume, AReplicaWhoseDiskWasWipedDoesNotComeBackAsABlankOne) {
+  const std::size_t leading = leader();
+  const std::size_t wiped = (leading + 1) % 3;
+  const auto client = attach(leading);
+  write(*client, 0, filled(4096, 1));
+  run(servers_[wiped]->stop());
+  run(wipe(*servers_[wiped]));
+  run(servers_[wiped]->start());
+  loop_.advance(5s);
+  EXPECT_THAT(status(wiped).trouble(), testing::HasSubstr("wiped"));
+  EXPECT_EQ(status(wiped).state(), "");
   run(client->close());
 }
 
