@@ -29,6 +29,7 @@ function(datom_module name)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE datom_${name} ${test_rooms} ${ARG_LIBS}
                           GTest::gmock GTest::gtest_main)
+    target_compile_definitions(${name}_test PRIVATE DATOM_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     add_test(NAME ${name} COMMAND ${name}_test)
     set_tests_properties(${name} PROPERTIES TIMEOUT 300)
   endif()
