@@ -96,6 +96,8 @@ struct ConfigService::Impl {
   }
 
   Task<protocol::Volume> wait_for_leader(std::string name, runtime::Time deadline);
+  Task<protocol::RemoveVolumeReply> wait_for_removal(std::string name, Uuid id,
+                                                     std::uint32_t wait_ms);
   Task<void> finish_removals();
   Task<void> continue_removals();
   Task<Removal> continue_removal(std::string name, Uuid id);
@@ -126,6 +128,27 @@ Task<protocol::Volume> ConfigService::Impl::wait_for_leader(std::string name,
     protocol::Volume volume = co_await volumes.info(name);
     if (volume.has_leader() || loop.now() >= deadline) co_return volume;
     role.require_active();
+    co_await sleep(loop, kLookAgainAfter);
+  }
+}
+
+Task<protocol::RemoveVolumeReply> ConfigService::Impl::wait_for_removal(std::string name, Uuid id,
+                                                                        std::uint32_t wait_ms) {
+  const runtime::Time deadline = loop.now() + wait_of(wait_ms);
+  while (true) {
+    const Removal removal = co_await continue_removal(name, id);
+    if (removal.done) {
+      protocol::RemoveVolumeReply reply;
+      reply.mutable_down()->Assign(removal.down.begin(), removal.down.end());
+      co_return reply;
+    }
+    role.require_active();
+    if (loop.now() >= deadline) {
+      throw Error(Code::timeout,
+                  "volume {} is being removed, {} did not drop its replica within {} ms: the "
+                  "removal goes on",
+                  name, fmt::join(removal.waiting, ", "), wait_of(wait_ms).count() / 1'000'000);
+    }
     co_await sleep(loop, kLookAgainAfter);
   }
 }
@@ -258,7 +281,13 @@ Task<protocol::CreateVolumeReply> ConfigService::create_volume(
   co_await impl_->volumes.create(std::move(request));
   impl_->log.info("volume.created", {{"volume", name}});
   protocol::CreateVolumeReply reply;
-  *reply.mutable_volume() = co_await impl_->wait_for_leader(name, deadline);
+  try {
+    *reply.mutable_volume() = co_await impl_->wait_for_leader(name, deadline);
+  } catch (const Error& error) {
+    // Not `unavailable`: that would say that nothing happened.
+    throw Error(Code::outcome_unknown, "volume {} was made, but how it is cannot be told: {}", name,
+                error.what());
+  }
   co_return reply;
 }
 
@@ -283,25 +312,15 @@ Task<protocol::RemoveVolumeReply> ConfigService::remove_volume(
   impl_->role.require_active();
   const std::string name = request.name();
   const std::uint32_t wait_ms = request.wait_ms() == 0 ? kDefaultRemovalWaitMs : request.wait_ms();
-  const runtime::Time deadline = impl_->loop.now() + wait_of(wait_ms);
   const Uuid id = co_await impl_->volumes.begin_removal(name);
   impl_->log.info("volume.removing", {{"volume", name}, {"id", id.to_string()}});
   impl_->removals[name] = id;
-  while (true) {
-    const Removal removal = co_await impl_->continue_removal(name, id);
-    if (removal.done) {
-      protocol::RemoveVolumeReply reply;
-      reply.mutable_down()->Assign(removal.down.begin(), removal.down.end());
-      co_return reply;
-    }
-    impl_->role.require_active();
-    if (impl_->loop.now() >= deadline) {
-      throw Error(Code::timeout,
-                  "volume {} is being removed, {} did not drop its replica within {} ms: the "
-                  "removal goes on",
-                  name, fmt::join(removal.waiting, ", "), wait_of(wait_ms).count() / 1'000'000);
-    }
-    co_await sleep(impl_->loop, kLookAgainAfter);
+  try {
+    co_return co_await impl_->wait_for_removal(name, id, wait_ms);
+  } catch (const Error& error) {
+    if (error.code() == Code::timeout) throw;
+    throw Error(Code::outcome_unknown, "volume {} is being removed, but how far cannot be told: {}",
+                name, error.what());
   }
 }
 

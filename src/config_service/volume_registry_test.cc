@@ -428,6 +428,32 @@ TEST_F(VolumeRegistryTest, ARemovalDoesNotTouchANewVolumeOfThatName) {
   EXPECT_FALSE(volume_record("db").removing);
 }
 
+// Who hears `unavailable` takes it that nothing happened.
+TEST_F(VolumeRegistryTest, LosingTheRoleAfterTheChangeIsNoPlainRefusal) {
+  add_nodes(3);
+  servers_.at("vs1")->state = "FOLLOWER_WAIT_TO_JOIN_GROUP";
+  const auto expire_soon = [this](const std::string& service) {
+    const std::int64_t session = configs_.at(service)->client->session_id();
+    loop_.start_timer(loop_.now() + std::chrono::seconds(1),
+                      [this, session] { tree_.expire(session); });
+  };
+  auto request = volume_request("db");
+  request.set_wait_ms(10'000);
+  start_config_service("cs2");
+  start_config_service("cs3");
+  expire_soon("cs1");
+  EXPECT_EQ(create_refusal(request).code(), Code::outcome_unknown);
+  EXPECT_TRUE(value(paths::volume("d", "db")));
+
+  const std::string active = configs_.at("cs2")->service->is_active() ? "cs2" : "cs3";
+  servers_.at("vs2")->drops_removed = false;
+  expire_soon(active);
+  const Error error =
+      refusal<protocol::RemoveVolumeReply>(method::kRemoveVolume, removal_of("db"), active);
+  EXPECT_EQ(error.code(), Code::outcome_unknown);
+  EXPECT_TRUE(volume_record("db").removing);
+}
+
 TEST_F(VolumeRegistryTest, VolumesOutliveTheActiveConfigService) {
   add_nodes(3);
   create_volume("db");
