@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "admin/api.h"
+#include "admin/pages.h"
 #include "common/error.h"
 #include "config_service/config_service.h"
 #include "rpc/connection_cache.h"
@@ -11,6 +13,7 @@
 #include "runtime/task_group.h"
 #include "runtime/wait.h"
 #include "service/boot.h"
+#include "service/http_pages.h"
 #include "service/registration.h"
 
 namespace datom::service {
@@ -42,6 +45,8 @@ class ConfigNode final : public Service {
   Task<void> announce_self();
   // The boot's steps backwards, those that were done.
   Task<void> unboot();
+
+  admin::Health health() const;
 
   Task<void> keep_session();
   Task<void> boot_again();
@@ -162,13 +167,21 @@ Task<void> ConfigNode::take_role() {
   server_options.domain = settings_.node.domain;
   server_options.self = settings_.service.name;
   const LoopSeams& here = seams_.loops[0];
+  http::Handler pages =
+      admin::with_api(admin::service_pages(*seams_.metrics, [this] { return health(); }),
+                      admin::config_api(*service_));
   server_ = std::make_unique<rpc::Server>(
       std::vector<rpc::ServingLoop>{{here.loop, here.network, &router_}}, std::move(listener_),
-      server_options, seams_.on_http);
+      server_options, serve_http(loop(), std::move(pages)));
   server_->start();
   if (stopping_) throw Error(Code::closed, "stopped while it booted");
   service_->start();
   co_await service_->wait_ready();
+}
+
+admin::Health ConfigNode::health() const {
+  if (announced_) return {true, ""};
+  return {false, stopping_ ? "it is stopping" : "it waits for its role, or for coordination"};
 }
 
 Task<void> ConfigNode::announce_self() {

@@ -51,4 +51,12 @@ FileLock::~FileLock() {
   close(descriptor_);
 }
 
+bool FileLock::is_held(const std::string& path) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return false;
+  const bool held = flock(descriptor, LOCK_SH | LOCK_NB) != 0;
+  close(descriptor);
+  return held;
+}
+
 }  // namespace datom::service

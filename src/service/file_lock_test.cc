@@ -36,10 +36,13 @@ TEST_F(FileLockTest, SecondHolderIsRefusedNamingTheFirst) {
 }
 
 TEST_F(FileLockTest, IsFreeAgainOnceReleased) {
+  const std::string path = root_ + "/x.lock";
   {
-    const FileLock first(root_ + "/x.lock", "x");
+    const FileLock first(path, "x");
+    EXPECT_TRUE(FileLock::is_held(path));
   }
-  EXPECT_NO_THROW(FileLock(root_ + "/x.lock", "x"));
+  EXPECT_FALSE(FileLock::is_held(path));
+  EXPECT_NO_THROW(FileLock(path, "x"));
 }
 
 TEST_F(FileLockTest, TwoServicesOfOneRootDoNotCollide) {

@@ -46,8 +46,6 @@ struct Seams {
   std::function<std::shared_ptr<Session>(const CoordinationUrl& url)> open_session;
   // Takes the lock file at a path; `what` is what it guards. Throws Error{already_exists}.
   std::function<Lock(const std::string& path, const std::string& what)> lock;
-  // Serves an HTTP connection that came in on the service's port, on loops[0] (rpc/server.h).
-  std::function<runtime::Task<void>(std::unique_ptr<runtime::Stream>, std::string read)> on_http;
   std::int64_t pid = 0;  // published
   telemetry::Metrics* metrics = nullptr;
   telemetry::Log log = telemetry::Log::silent();

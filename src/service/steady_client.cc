@@ -92,7 +92,7 @@ class SteadyClient::SessionWatch final : public coordination::Watch {
   }
   void tell(SessionState state) {
     owner_.loop_.post([on_state = on_state_, state] {
-      if (*on_state) OnState (*on_state)(state);
+      if (const OnState callback = *on_state) callback(state);
     });
   }
 

@@ -4,6 +4,7 @@
 #include <exception>
 #include <utility>
 
+#include "admin/pages.h"
 #include "common/error.h"
 #include "nbd/server.h"
 #include "properties/properties.h"
@@ -12,6 +13,7 @@
 #include "runtime/task_group.h"
 #include "runtime/wait.h"
 #include "service/boot.h"
+#include "service/http_pages.h"
 #include "service/on_loop.h"
 #include "service/registration.h"
 #include "service/steady_client.h"
@@ -67,6 +69,8 @@ class VolumeService final : public Service {
   Task<void> stop_shard(std::size_t shard);
   Task<void> lose_session(std::size_t shard);
   Task<void> resume_session(std::size_t shard);
+
+  admin::Health health() const;
 
   Task<void> keep_session();
   Task<void> renew_session();
@@ -162,9 +166,11 @@ Task<void> VolumeService::start_properties() {
 
 Task<void> VolumeService::start_shard_properties(std::size_t shard) {
   Shard& here = shards_[shard];
-  here.properties = std::make_unique<properties::Properties>(*here.seams.loop, *here.steady,
-                                                             settings_.node.domain, seams_.log);
-  co_await here.properties->start();
+  here.properties = std::make_unique<properties::Properties>(
+      *here.seams.loop, settings_.node.domain, [log = seams_.log](const std::string& message) {
+        log.warn("property.malformed", {}, message);
+      });
+  co_await here.properties->start(*here.steady);
 }
 
 Task<void> VolumeService::start_caches() {
@@ -210,8 +216,9 @@ Task<void> VolumeService::load() {
   rpc::ServerOptions server_options;
   server_options.domain = settings_.node.domain;
   server_options.self = settings_.service.name;
-  server_ =
-      std::make_unique<rpc::Server>(serving, std::move(listener_), server_options, seams_.on_http);
+  http::Handler pages = admin::service_pages(*seams_.metrics, [this] { return health(); });
+  server_ = std::make_unique<rpc::Server>(serving, std::move(listener_), server_options,
+                                          serve_http(loop(), std::move(pages)));
   server_->start();
   exports_ = make_volume_exports(servers, seams_.loops);
   nbd_ = std::make_unique<nbd::Server>(loop(), *seams_.loops[0].network, *exports_,
@@ -255,6 +262,11 @@ Task<void> VolumeService::announce_self() {
   presence.pid = seams_.pid;
   co_await announce(*shards_[0].client, settings_, presence);
   announced_ = true;
+}
+
+admin::Health VolumeService::health() const {
+  if (announced_) return {true, ""};
+  return {false, stopping_ ? "it is stopping" : "it is not announced in coordination"};
 }
 
 // ---- sessions
