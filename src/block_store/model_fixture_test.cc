@@ -82,7 +82,8 @@ void Model::fold(const Entry& entry) {
 }
 
 std::vector<Entry> Model::entries(std::uint64_t first, std::uint64_t last) const {
-  return {entries_.begin() + static_cast<std::ptrdiff_t>(first) - 1,
+  if (first > last) return {};
+  return {entries_.begin() + static_cast<std::ptrdiff_t>(first - 1),
           entries_.begin() + static_cast<std::ptrdiff_t>(last)};
 }
 

@@ -11,7 +11,7 @@
 namespace datom::block_store {
 namespace {
 
-constexpr int kSeeds = 600;
+constexpr int kSeeds = 500;
 
 class History {
  public:
