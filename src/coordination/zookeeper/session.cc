@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -20,6 +21,9 @@ std::shared_ptr<ZooKeeperSession> ZooKeeperSession::open(ZooKeeperOptions option
 
 namespace zookeeper {
 namespace {
+
+// How long close() waits for the answers to calls under way.
+constexpr std::chrono::milliseconds kDrainTime{500};
 
 // What its log tells, the session's states and the errors of calls tell too.
 void drop_log_line(const char*) {}
@@ -78,7 +82,8 @@ void Session::close() {
   }
   if (handle == nullptr) return;
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    no_calls_.wait_for(lock, kDrainTime, [this] { return calls_.empty(); });
     closed_ = true;
     state_ = SessionState::expired;
     watches_.clear();
@@ -142,6 +147,7 @@ void Session::add_call(Reply& reply) {
 void Session::end_call(Reply& reply) {
   const std::lock_guard lock(mutex_);
   calls_.erase(&reply);
+  if (calls_.empty()) no_calls_.notify_all();
 }
 
 void Session::add_watch(const RegistrationPtr& registration) {

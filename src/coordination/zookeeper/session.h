@@ -8,6 +8,7 @@
 #include <zookeeper/zookeeper.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -88,7 +89,8 @@ class Session final : public ZooKeeperSession, public std::enable_shared_from_th
 
   std::mutex mutex_;  // of what follows; held while posting, so that forget_* is final
   bool closed_ = false;
-  std::set<Reply*> calls_;                               // under way
+  std::set<Reply*> calls_;  // under way
+  std::condition_variable no_calls_;
   std::multimap<std::string, RegistrationPtr> watches_;  // by path
   std::vector<std::shared_ptr<StateCallback>> listeners_;
 };

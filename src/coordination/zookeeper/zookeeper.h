@@ -27,8 +27,10 @@ class ZooKeeperSession {
   virtual runtime::Task<void> wait_connected(runtime::Loop& loop, runtime::Duration timeout) = 0;
   // A client of this session on `loop`, which must outlive it.
   virtual std::unique_ptr<Client> make_client(runtime::Loop& loop) = 0;
-  // Ends the session: ephemeral nodes vanish at once. Blocks for a round trip at most; no call may
-  // be made afterwards. Call it outside of loops that clients still use.
+  // Ends the session: ephemeral nodes vanish at once. Blocks for a round trip, or two seconds if no
+  // server answers: calls that are still under way then end with outcome_unknown. Watches are
+  // silent from then on, later calls fail with session_expired. Call it outside of loops that
+  // clients use.
   virtual void close() = 0;
 };
 
