@@ -248,15 +248,18 @@ Task<std::vector<Operation>> VolumeRegistry::deletion(const VolumeRecord& volume
                                                       coordination::Version version) {
   std::vector<Operation> operations;
   operations.push_back(Delete{paths::volume(domain_, volume.name), version});
-  for (const std::string& parent :
-       {paths::group_members(domain_, volume.id), paths::group_locks(domain_, volume.id)}) {
+  // Whatever the replicas keep there: members, locks, marks.
+  const std::string group = paths::group(domain_, volume.id);
+  const auto parts = co_await client_.children(group);
+  if (!parts) co_return operations;
+  for (const std::string& part : *parts) {
+    const std::string parent = group + "/" + part;
     const auto names = co_await client_.children(parent);
     if (!names) continue;
     for (const std::string& name : *names) operations.push_back(Delete{parent + "/" + name});
     operations.push_back(Delete{parent});
   }
-  const auto group = co_await client_.get(paths::group(domain_, volume.id));
-  if (group) operations.push_back(Delete{paths::group(domain_, volume.id)});
+  operations.push_back(Delete{group});
   co_return operations;
 }
 

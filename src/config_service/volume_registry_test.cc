@@ -337,6 +337,9 @@ TEST_F(VolumeRegistryTest, AListThatIsTooLongForOneReplyComesInPages) {
 TEST_F(VolumeRegistryTest, RemoveLeavesNothingInTheTree) {
   add_nodes(3);
   create_volume("db");
+  const std::string group = paths::group("d", volume_record("db").id);
+  result_of(loop_, eye_->create(group + "/replicas", ""));
+  result_of(loop_, eye_->create(group + "/replicas/mark", ""));
   EXPECT_THAT(remove("db").down(), IsEmpty());
   EXPECT_THAT(under(paths::volumes("d")), IsEmpty());
   EXPECT_THAT(under(paths::groups("d")), IsEmpty());
