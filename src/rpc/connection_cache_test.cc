@@ -413,6 +413,32 @@ TEST_F(ConnectionCacheTest, LearnsWhatChangedWhileCoordinationWasAway) {
   EXPECT_THAT(new_one.behaviour.notes, ElementsAre("vs1:x"));
 }
 
+Task<void> watch_instance(coordination::Client* client, coordination::OnChange on_change,
+                          coordination::WatchHandle* handle) {
+  const std::string path = protocol::paths::service_instance("prod", "vs2");
+  std::optional<coordination::Node> node =
+      co_await client->get(path, std::move(on_change), *handle);
+  EXPECT_TRUE(node.has_value());
+}
+
+TEST_F(ConnectionCacheTest, AsksAgainWhenCoordinationIsBackIfItLeftBeforeItCouldSay) {
+  Served old_one(loop, network, kOne);
+  Served new_one(loop, network, kOther);
+  publish(kOne);
+  coordination::WatchHandle first_to_hear;
+  const auto leave = [this] { tree.disconnect(session->session_id()); };
+  loop.run(watch_instance(session.get(), leave, &first_to_hear));
+  EXPECT_EQ(call(test::kEcho).header(), "vs1:x");
+  publish(kOther);
+  EXPECT_EQ(call(test::kEcho).header(), "vs1:x");
+  EXPECT_EQ(network.connects, 1) << "it could not ask for the new address";
+  tree.reconnect(session->session_id());
+  loop.run_ready();
+  EXPECT_THAT(news, ElementsAre("+vs2", "-vs2"));
+  EXPECT_EQ(call(test::kEcho).header(), "vs1:x");
+  EXPECT_EQ(network.connects, 2);
+}
+
 TEST_F(ConnectionCacheTest, AddressesNeedNoCoordination) {
   Served service(loop, network, kOne, "config");
   tree.disconnect(session->session_id());

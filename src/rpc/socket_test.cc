@@ -158,7 +158,7 @@ TEST_F(SocketTest, ManyCallsAtOnceFromTwoLoopsGetTheirOwnReplies) {
 }
 
 TEST_F(SocketTest, LargePayloadsComeThroughWhole) {
-  run(load_from_both(&near, &far, service, kMaxPayloadBytes, 4, 3));
+  run(load_from_both(&near, &far, service, kMaxPayloadBytes, 3, 2));
 }
 
 // Speaks nonsense until it is hung up on, or has said it all.
