@@ -160,6 +160,7 @@ struct Journal::Impl {
 
   Segment& current() { return *segments.back(); }
 
+  // A failure outside the tail; it ends the journal like one inside (rule S1), but for a full disk.
   void note(std::exception_ptr error) {
     try {
       std::rethrow_exception(error);
@@ -199,9 +200,14 @@ struct Journal::Impl {
     const runtime::Mutex::Holder holder = co_await preparing.lock();
     while (spares.size() < count) {
       const std::uint32_t sequence = next_sequence++;
-      std::shared_ptr<Segment> spare =
-          co_await make_segment(files, directory, sequence, options.segment_bytes);
-      spares.push_back(std::move(spare));
+      try {
+        std::shared_ptr<Segment> spare =
+            co_await make_segment(files, directory, sequence, options.segment_bytes);
+        spares.push_back(std::move(spare));
+      } catch (...) {
+        note(std::current_exception());
+        throw;
+      }
     }
   }
 
@@ -320,11 +326,11 @@ struct Journal::Impl {
   // Clears away what recovery did not understand. While the head is uncertain the marker file goes
   // first: with the damage goes the evidence, and a restart must not forget it.
   Task<void> cut_damage() {
-    Change change(*this);
     if (!certain && !marker) {
       co_await write_marker();
       marker = true;
     }
+    Change change(*this);
     for (auto path = lost.rbegin(); path != lost.rend(); ++path) {
       co_await remove_segment(files, directory, *path);
     }

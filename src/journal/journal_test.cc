@@ -287,7 +287,7 @@ void expect_safe_at_every_turn(const std::function<void(World&)>& prepare,
   std::size_t turns = 0;
   for (; cut; ++turns) {
     cut = false;
-    for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    for (std::uint64_t seed = 0; seed < 16; ++seed) {
       World world(seed * 1000 + turns);
       world.create();
       world.open();
@@ -711,6 +711,15 @@ TEST(Journal, AFailedSyncSurfacesAndNothingIsTakenAfterwards) {
   EXPECT_EQ(code_of([&] { world.append({kWrite}); }), Code::io_error);
   EXPECT_EQ(code_of([&] { world.truncate_after(0); }), Code::io_error);
   EXPECT_EQ(code_of([&] { world.reserve(1); }), Code::io_error);
+}
+
+TEST(Journal, AFailedSyncOfAReservationSurfacesAndNothingIsTakenAfterwards) {
+  World world;
+  world.create();
+  world.open();
+  world.disk().fail_next_sync();
+  EXPECT_EQ(code_of([&] { world.reserve(200 << 10); }), Code::io_error);
+  EXPECT_EQ(code_of([&] { world.append({kWrite}); }), Code::io_error);
 }
 
 TEST(Journal, AFailedSyncInTheBackgroundSurfaces) {
