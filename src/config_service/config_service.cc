@@ -144,10 +144,13 @@ Task<protocol::RemoveVolumeReply> ConfigService::Impl::wait_for_removal(std::str
     }
     role.require_active();
     if (loop.now() >= deadline) {
+      const std::string why =
+          removal.waiting.empty()
+              ? "its place in the tree keeps changing"
+              : fmt::format("{} did not drop its replica", fmt::join(removal.waiting, ", "));
       throw Error(Code::timeout,
-                  "volume {} is being removed, {} did not drop its replica within {} ms: the "
-                  "removal goes on",
-                  name, fmt::join(removal.waiting, ", "), wait_of(wait_ms).count() / 1'000'000);
+                  "volume {} is being removed, not done within {} ms: {}; the removal goes on",
+                  name, wait_of(wait_ms).count() / 1'000'000, why);
     }
     co_await sleep(loop, kLookAgainAfter);
   }

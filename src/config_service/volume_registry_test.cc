@@ -364,9 +364,10 @@ TEST_F(VolumeRegistryTest, ARemovalThatTakesLongSaysSoAndGoesOn) {
   servers_.at("vs2")->drops_removed = false;
   const Error error = remove_refusal("db");
   EXPECT_EQ(error.code(), Code::timeout);
-  EXPECT_STREQ(error.what(),
-               "volume db is being removed, vs2 did not drop its replica within 10000 ms: the "
-               "removal goes on");
+  EXPECT_STREQ(
+      error.what(),
+      "volume db is being removed, not done within 10000 ms: vs2 did not drop its replica; the "
+      "removal goes on");
   EXPECT_TRUE(info("db").removing());
   EXPECT_EQ(create_refusal(volume_request("db")).code(), Code::already_exists);
   servers_.at("vs2")->drops_removed = true;
