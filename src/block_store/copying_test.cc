@@ -115,6 +115,35 @@ TEST(Copying, InstallTakesOnlyWhatIsNewer) {
   EXPECT_THAT(behind.op_read(2, 7), Optional(0u));
 }
 
+// Also where nothing of the whole table page was ever written here.
+TEST(Copying, ATrimIsRememberedOfABlockThatIsNotThereYet) {
+  StoreWorld ahead(kBlocks);
+  ahead.apply(write_entry(1, 500, 1));
+  StoreWorld behind(kBlocks);
+  begin_copy(behind, 5);
+  behind.apply(trim_entry(6, 400, 200));
+  run(behind.loop, behind.store->install(data_version(ahead, 500), content_of(1, 500)));
+  EXPECT_THAT(behind.op_read(500, 6), Optional(0u));
+}
+
+TEST(Copying, AnApplyLeavesABlockThatIsNewer) {
+  StoreWorld ahead(kBlocks);
+  for (std::uint64_t op = 1; op < 9; ++op) ahead.apply(no_op_entry(op));
+  ahead.apply(write_entry(9, 20, 1));
+  StoreWorld behind(kBlocks);
+  begin_copy(behind, 2);
+  run(behind.loop, behind.store->install(data_version(ahead, 20), content_of(9, 20)));
+  const std::vector<protocol::Entry> older = {write_entry(3, 18, 5), zero_entry(4, 18, 5),
+                                              trim_entry(5, 18, 5), write_entry(6, 18, 5)};
+  for (const protocol::Entry& entry : older) {
+    behind.apply(entry);
+    EXPECT_EQ(data_version(behind, 20).op, Op(9));
+    EXPECT_THAT(behind.op_read(20, 9), Optional(9u));
+  }
+  EXPECT_THAT(behind.op_read(19, 9), Optional(6u));
+  EXPECT_THAT(behind.op_read(21, 9), Optional(6u));
+}
+
 TEST(Copying, InstallRefusesWhatDoesNotMatchItsVersion) {
   StoreWorld ahead(kBlocks);
   ahead.apply(write_entry(1, 0, 1));
