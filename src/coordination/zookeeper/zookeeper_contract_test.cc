@@ -20,14 +20,14 @@ using runtime::Task;
 
 constexpr auto kPatience = 60s;
 
-Task<void> wait_until_gone(runtime::Loop& loop, Client& client, std::string path, bool gone) {
+Task<void> wait_until(runtime::Loop& loop, Client& client, std::string path, bool there) {
   runtime::Event changed(loop);
   for (;;) {
     WatchHandle watch;
     changed.clear();
     const std::optional<Node> node =
         co_await client.get(path, [&changed] { changed.set(); }, watch);
-    if (node.has_value() != gone) co_return;
+    if (node.has_value() == there) co_return;
     co_await changed.wait();
   }
 }
@@ -61,14 +61,14 @@ class ZooKeeperTestSession final : public TestSession {
     std::exception_ptr error;
     runtime::TaskGroup group(loop_, [&error](std::exception_ptr thrown) { error = thrown; });
     group.spawn(std::move(call));
-    co_await wait_until_gone(loop_, observer_, path, false);
+    co_await wait_until(loop_, observer_, path, true);
     cut();
     co_await group.close();
     if (error) std::rethrow_exception(error);
   }
   Task<void> expire() override {
     cut();
-    co_await wait_until_gone(loop_, observer_, marker_, true);
+    co_await wait_until(loop_, observer_, marker_, false);
     mend();
   }
   void end() override { session_->close(); }
