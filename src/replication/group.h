@@ -136,6 +136,7 @@ class Group {
                  const Batch& entries);
   void follow(const protocol::ReplicaRecord& leader, const protocol::Append& append);
   bool take_entries(const protocol::Append& append, const Batch& entries);
+  bool follows(const EntryId& previous, const protocol::EntryBatch& entries) const;
   void write_entries(const Batch& entries, std::size_t first_new);
   void reply_append(bool matched, Op previous);
   void join_when_caught_up();

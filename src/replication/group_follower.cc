@@ -1,5 +1,6 @@
 // The follower's part: promises, journalling, joining. Rules E1, E3, L3.
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "replication/group.h"
@@ -90,11 +91,7 @@ bool Group::take_entries(const protocol::Append& append, const Batch& entries) {
   leadership_->verified = std::max(leadership_->verified, matched);
   if (!entries || entries->empty()) return true;
 
-  const protocol::EntryHeader& first = entries->headers.front();
-  const bool follows = first.op == append.previous.op.next() &&
-                       first.previous == append.previous.checksum &&
-                       entries->headers.back().term <= promised_;
-  if (!follows) return false;
+  if (!follows(append.previous, *entries)) return false;
   std::size_t first_new = 0;
   for (; first_new < entries->headers.size(); ++first_new) {
     const EntryId id = entries->headers[first_new].id();
@@ -105,6 +102,17 @@ bool Group::take_entries(const protocol::Append& append, const Batch& entries) {
     leadership_->verified = std::max(leadership_->verified, entries->headers.back().op);
   }
   return true;
+}
+
+// Whether a peer's batch can be a leader's: behind `previous`, terms that do not fall and are not
+// above the leader's own (parse_batch has checked the rest of the chain).
+bool Group::follows(const EntryId& previous, const protocol::EntryBatch& entries) const {
+  const protocol::EntryHeader& first = entries.headers.front();
+  Term term = previous.term;
+  for (const protocol::EntryHeader& header : entries.headers) {
+    if (header.term < std::exchange(term, header.term)) return false;
+  }
+  return term <= promised_ && first.op == previous.op.next() && first.previous == previous.checksum;
 }
 
 // Cuts a conflicting tail, which the current leader has shown to be one, and appends the rest.

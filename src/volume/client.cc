@@ -19,7 +19,7 @@ using runtime::Task;
 namespace {
 
 constexpr std::uint64_t kPiece = protocol::kMaxEntryPayload;
-constexpr runtime::Duration kAttempt = std::chrono::seconds(5);
+constexpr runtime::Duration kAttempt = std::chrono::seconds(2);
 constexpr runtime::Duration kShortestPause = std::chrono::milliseconds(5);
 constexpr runtime::Duration kLongestPause = std::chrono::milliseconds(200);
 
@@ -126,7 +126,7 @@ Task<rpc::Message> AttachedClient::ask(protocol::ClientIo io, Buffer payload) {
       code = error.code();
       failure = std::current_exception();
       leader_ = code == Code::not_leader ? error.what() : "";
-      if (leader_ == target) leader_.clear();
+      if (leader_ == target || !protocol::valid_name(leader_)) leader_.clear();
     }
     if (!worth_another_try(code)) std::rethrow_exception(failure);
     if (limit.count() > 0 && seams_.loop->now() - begun >= limit) {

@@ -100,6 +100,8 @@ void Replica::Impl::changed(const replication::Changed& change) {
     round_running = round_wanted = false;
   } else if (replication::role_of(change.from) == replication::Role::leader) {
     abandon_clients();
+  } else if (change.to == replication::State::follower_functional) {
+    journal->declare_head_certain();  // the leader has supplied the tail
   }
 }
 
