@@ -684,6 +684,21 @@ TEST(JournalSpace, WhatWasReservedCanBeAppendedOnAFullDisk) {
   }
 }
 
+// One batch each: the padding is as large as the content, or a fifth of every segment stays unused.
+TEST(JournalSpace, PaddingAndSegmentEndsAreReservedToo) {
+  const auto reserve_then_append = [](std::size_t count, std::size_t payload) {
+    World world;
+    world.create();
+    world.open();
+    for (std::size_t i = 0; i < count; ++i) world.reserve(128 + payload);
+    world.disk().limit(1);
+    for (std::size_t i = 0; i < count; ++i) world.append({{payload, 0x33}});
+    world.check();
+  };
+  reserve_then_append(50, kBlockSize);
+  reserve_then_append(16, 5 * kBlockSize);
+}
+
 TEST(JournalSpace, AReservationOfTooMuchIsRefused) {
   World world;
   world.create();
