@@ -184,12 +184,12 @@ TEST_F(Clients, FioVerifiesWhatItWrote) {
   if (run("fio --enghelp").output.find("nbd") == std::string::npos) {
     GTEST_SKIP() << "fio has no nbd engine";
   }
-  const char* jobs[] = {"--rw=randrw --bs=4k", "--rw=randwrite --bs=1000 --fsync=50",
+  const char* jobs[] = {"--rw=randrw --bs=4k", "--rw=randwrite --bs=1000 --fsync=500",
                         "--rw=write --bsrange=512-128k --bs_unaligned=1"};
   for (const std::string& uri : {server.tcp("disk"), server.unix("near")}) {
     for (const char* job : jobs) {
       expect_success("cd " + path("") + " && fio --name=verify --ioengine=nbd --iodepth=32 " + job +
-                     " --size=16M --randseed=5 --verify=crc32c --verify_fatal=1 '--uri=" + uri +
+                     " --size=8M --randseed=5 --verify=crc32c --verify_fatal=1 '--uri=" + uri +
                      "'");
     }
   }

@@ -48,7 +48,8 @@ class Export {
   virtual runtime::Task<void> write_zeroes(std::uint64_t offset, std::uint64_t length,
                                            bool keep_allocated) = 0;
   virtual runtime::Task<void> flush() = 0;
-  // From the start of the range, at least one extent, perhaps not covering it all.
+  // From the start of the range, at least one extent, perhaps not covering it all. Each reaches as
+  // far as its state does within the range, also the last: many clients ask for one at a time.
   virtual runtime::Task<std::vector<StatusExtent>> block_status(std::uint64_t offset,
                                                                 std::uint64_t length,
                                                                 std::size_t max_extents) = 0;

@@ -72,25 +72,24 @@ std::vector<StatusExtent> MemoryVolume::status(std::uint64_t offset, std::uint64
   std::vector<StatusExtent> extents;
   const std::uint64_t end = offset + length;
   auto next = blocks_.lower_bound(offset / kBlockSize);
-  while (offset < end && extents.size() < max_extents) {
+  while (offset < end) {
     const bool here = next != blocks_.end() && next->first == offset / kBlockSize;
-    StatusExtent extent{.hole = !here, .zero = !here || !next->second};
-    std::uint64_t until;
+    const bool zero = !here || !next->second;
+    std::uint64_t until = end;
     if (here) {
-      until = (next->first + 1) * kBlockSize;
+      until = std::min(end, (next->first + 1) * kBlockSize);
       ++next;
-    } else {
-      until = next == blocks_.end() ? end : next->first * kBlockSize;
+    } else if (next != blocks_.end()) {
+      until = std::min(end, next->first * kBlockSize);
     }
-    until = std::min(until, end);
-    extent.length = until - offset;
+    const bool same =
+        !extents.empty() && extents.back().hole == !here && extents.back().zero == zero;
+    if (!same) {
+      if (extents.size() == max_extents) break;
+      extents.push_back({.length = 0, .hole = !here, .zero = zero});
+    }
+    extents.back().length += until - offset;
     offset = until;
-    if (!extents.empty() && extents.back().hole == extent.hole &&
-        extents.back().zero == extent.zero) {
-      extents.back().length += extent.length;
-    } else {
-      extents.push_back(extent);
-    }
   }
   return extents;
 }

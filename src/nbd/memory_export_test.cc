@@ -53,6 +53,14 @@ TEST(MemoryVolumeTest, MapsDataZerosAndHoles) {
   EXPECT_EQ(map_of(volume, 0, 40960, 1), ".4096 ");
 }
 
+TEST(MemoryVolumeTest, AnExtentReachesAsFarAsItsStateDoes) {
+  MemoryVolume volume = make_volume();
+  volume.write(0, as_bytes(std::string(10 * 4096, 'x')));
+  EXPECT_EQ(map_of(volume, 100, kVolume - 100, 1), "d40860 ");
+  volume.write_zeroes(4096, 2 * 4096, true);
+  EXPECT_EQ(map_of(volume, 4096, kVolume - 4096, 1), "z8192 ");
+}
+
 TEST(MemoryVolumeTest, TrimDropsWholeBlocksOnly) {
   MemoryVolume volume = make_volume();
   volume.write(0, as_bytes(std::string(5 * 4096, 'x')));
