@@ -21,6 +21,7 @@
 namespace datom::cli {
 namespace {
 
+using protocol::ServiceType;
 using service::CoordinationUrl;
 using service::NodeFile;
 using service::NodeService;
@@ -143,12 +144,15 @@ void say(Context& context, const NodeFile& node, const std::string& root,
     return;
   }
   std::ostream& out = context.terminal.out;
-  out << fmt::format("node '{}' is registered in domain '{}' {}\n", node.node, node.domain,
+  out << fmt::format("node '{}' is registered in domain '{}' ({})\n", node.node, node.domain,
                      registered);
   out << fmt::format("stamped {}\n", service::node_file_path(root));
   out << "next:\n";
-  for (const NodeService& each : node.services) {
-    out << fmt::format("  datom startservice {} --root {}\n", each.name, root);
+  for (const ServiceType type : {ServiceType::config_service, ServiceType::volume_server}) {
+    for (const NodeService& each : node.services) {
+      if (each.type != type) continue;
+      out << fmt::format("  datom startservice {} --root {}\n", each.name, root);
+    }
   }
 }
 
@@ -161,7 +165,9 @@ int add_node(Context& context, AddNodeOptions options) {
   }
   const protocol::HardwareRecord hardware = hardware::discover();
   if (context.options.format == Format::table) {
-    context.terminal.out << hardware_text(hardware_message(hardware)) << std::endl;
+    Facts facts;
+    add_hardware(facts, hardware_message(hardware));
+    context.terminal.out << facts.text() << std::endl;
   }
   if (!options.yes) {
     context.options.root = ask(context, "Root: where datom keeps its data", context.options.root);
@@ -193,7 +199,8 @@ int add_node(Context& context, AddNodeOptions options) {
     ask<protocol::AddNodeReply>(connection, protocol::method::kAddNode, request);
   }
   stamp_node_file(root, node);
-  say(context, node, root, first ? "(directly in coordination: no config service is up yet)" : "");
+  say(context, node, root,
+      first ? "directly in coordination: no config service is up yet" : "by the config service");
   return 0;
 }
 

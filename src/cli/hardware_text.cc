@@ -4,7 +4,6 @@
 
 #include "cli/output.h"
 #include "cli/size.h"
-#include "cli/table.h"
 
 namespace datom::cli {
 namespace {
@@ -47,8 +46,7 @@ protocol::Hardware hardware_message(const protocol::HardwareRecord& hardware) {
   return message;
 }
 
-std::string hardware_text(const protocol::Hardware& hardware) {
-  Facts facts;
+void add_hardware(Facts& facts, const protocol::Hardware& hardware) {
   facts.add("processor", hardware.processor());
   facts.add("cores", fmt::format("{} ({} threads)", hardware.cores(), hardware.threads()));
   facts.add("memory", human_size(hardware.memory_bytes()));
@@ -58,7 +56,6 @@ std::string hardware_text(const protocol::Hardware& hardware) {
   for (int i = 0; i < hardware.links_size(); ++i) {
     facts.add(i == 0 ? "links" : "", link_text(hardware.links(i)));
   }
-  return facts.text();
 }
 
 }  // namespace datom::cli

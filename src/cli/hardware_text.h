@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "cli/table.h"
 #include "protocol/config.pb.h"
 #include "protocol/records.h"
 
@@ -10,7 +11,7 @@ namespace datom::cli {
 
 protocol::Hardware hardware_message(const protocol::HardwareRecord& hardware);
 
-// Some lines for people.
-std::string hardware_text(const protocol::Hardware& hardware);
+// For people.
+void add_hardware(Facts& facts, const protocol::Hardware& hardware);
 
 }  // namespace datom::cli

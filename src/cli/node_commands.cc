@@ -52,7 +52,8 @@ int info(Context& context, const std::string& name) {
   facts.add("host", node.host());
   facts.add("state", node.state());
   facts.add("services", joined(node.services()));
-  print(context, node, facts.text() + hardware_text(node.hardware()));
+  add_hardware(facts, node.hardware());
+  print(context, node, facts.text());
   return 0;
 }
 

@@ -1,13 +1,57 @@
 #include "service/boot.h"
 
-#include <algorithm>
+#include <exception>
+#include <optional>
 
 #include "common/error.h"
 #include "common/uuid.h"
+#include "properties/known.h"
 
 namespace datom::service {
 
 using runtime::Task;
+
+namespace {
+
+constexpr runtime::Duration kPatience = std::chrono::seconds(30);
+constexpr const properties::DurationProperty& kSessionTimeout =
+    properties::kCoordinationSessionTimeout;
+
+Task<void> wait_connected(Session& session, runtime::Loop& loop,
+                          const std::atomic<bool>& interrupted) {
+  constexpr runtime::Duration kSlice = std::chrono::milliseconds(500);
+  const runtime::Time deadline = loop.now() + kPatience;
+  while (true) {
+    std::optional<Error> failure;
+    try {
+      co_await session.wait_connected(loop, kSlice);
+      co_return;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    if (interrupted) throw Error(Code::closed, "stopped while it waited for coordination");
+    if (failure->code() != Code::timeout || loop.now() >= deadline) throw Error(*failure);
+  }
+}
+
+// The default where the property is not set, or malformed.
+Task<std::chrono::milliseconds> session_timeout(Session& session, runtime::Loop& loop,
+                                                std::string domain) {
+  std::chrono::milliseconds timeout(kSessionTimeout.default_value);
+  const std::unique_ptr<coordination::Client> client = session.make_client(loop);
+  const std::optional<coordination::Node> node =
+      co_await client->get(protocol::paths::property(domain, kSessionTimeout.name));
+  try {
+    if (node) {
+      const std::string value = protocol::PropertyRecord::from_json(node->data).value;
+      timeout = std::chrono::milliseconds(properties::validate(kSessionTimeout.name, value));
+    }
+  } catch (const Error&) {  // whoever caches properties warns of it
+  }
+  co_return timeout;
+}
+
+}  // namespace
 
 Task<void> step(std::string what, Task<void> task) {
   try {
@@ -47,22 +91,26 @@ Task<void> remove_pid(runtime::Filesystem& files, ServiceSettings settings) {
   if (there) co_await files.remove(path);
 }
 
-Task<void> wait_connected(Session& session, runtime::Loop& loop, runtime::Duration patience,
-                          const std::atomic<bool>& interrupted) {
-  constexpr runtime::Duration kSlice = std::chrono::milliseconds(500);
-  const runtime::Time deadline = loop.now() + patience;
-  while (true) {
-    std::optional<Error> failure;
-    try {
-      const runtime::Duration left = deadline - loop.now();
-      co_await session.wait_connected(loop, std::clamp(left, runtime::Duration(1), kSlice));
-      co_return;
-    } catch (const Error& error) {
-      failure = error;
+Task<std::shared_ptr<Session>> connect_session(Seams seams, ServiceSettings settings,
+                                               const std::atomic<bool>& interrupted) {
+  const auto usual = std::chrono::milliseconds(kSessionTimeout.default_value);
+  std::shared_ptr<Session> session = seams.open_session(settings.coordination, usual);
+  std::exception_ptr failure;
+  std::chrono::milliseconds wanted = usual;
+  try {
+    co_await wait_connected(*session, *seams.loops[0].loop, interrupted);
+    wanted = co_await session_timeout(*session, *seams.loops[0].loop, settings.node.domain);
+    if (wanted != usual) {
+      co_await session->close(*seams.loops[0].loop);
+      session = seams.open_session(settings.coordination, wanted);
+      co_await wait_connected(*session, *seams.loops[0].loop, interrupted);
     }
-    if (interrupted) throw Error(Code::closed, "stopped while it waited for coordination");
-    if (failure->code() != Code::timeout || loop.now() >= deadline) throw Error(*failure);
+  } catch (...) {
+    failure = std::current_exception();
   }
+  if (!failure) co_return session;
+  co_await session->close(*seams.loops[0].loop);
+  std::rethrow_exception(failure);
 }
 
 std::string new_epoch(runtime::Random& random) {

@@ -26,11 +26,10 @@ runtime::Task<void> write_pid(runtime::Filesystem& files, ServiceSettings settin
                               std::int64_t pid);
 runtime::Task<void> remove_pid(runtime::Filesystem& files, ServiceSettings settings);
 
-// Waits until the session is connected, at most `patience`; ends early, with Error{closed}, once
-// `interrupted`.
-runtime::Task<void> wait_connected(Session& session, runtime::Loop& loop,
-                                   runtime::Duration patience,
-                                   const std::atomic<bool>& interrupted);
+// A session that is connected, with the timeout that the domain's properties say. Throws
+// Error{timeout} naming the servers after half a minute, Error{closed} once `interrupted`.
+runtime::Task<std::shared_ptr<Session>> connect_session(Seams seams, ServiceSettings settings,
+                                                        const std::atomic<bool>& interrupted);
 
 // A new uuid, as text.
 std::string new_epoch(runtime::Random& random);

@@ -23,7 +23,6 @@ using coordination::SessionState;
 using protocol::ServiceType;
 using runtime::Task;
 
-constexpr runtime::Duration kCoordinationPatience = std::chrono::seconds(30);
 constexpr runtime::Duration kRetryPause = std::chrono::seconds(1);
 
 class ConfigNode final : public Service {
@@ -123,8 +122,7 @@ Task<void> ConfigNode::boot() {
 }
 
 Task<void> ConfigNode::connect() {
-  session_ = seams_.open_session(settings_.coordination);
-  co_await wait_connected(*session_, loop(), kCoordinationPatience, stopping_);
+  session_ = co_await connect_session(seams_, settings_, stopping_);
   client_ = session_->make_client(loop());
   expired_ = false;
   session_watch_ = client_->watch_session([this](SessionState state) {
@@ -205,7 +203,7 @@ Task<void> ConfigNode::unboot() {
   cache_.reset();
   session_watch_.reset();
   client_.reset();
-  if (session_) session_->close();
+  if (session_) co_await session_->close(loop());
   session_.reset();
 }
 

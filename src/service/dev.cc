@@ -155,7 +155,7 @@ NodeFile DevDomain::make_node(std::string name) const {
 Seams DevDomain::seams_for(LoopSeams loop, telemetry::Metrics& metrics,
                            const std::string& service) {
   Seams seams = real_seams({loop}, metrics, log_.with({"service", service}));
-  seams.open_session = [tree = tree_.get()](const CoordinationUrl&) {
+  seams.open_session = [tree = tree_.get()](const CoordinationUrl&, std::chrono::milliseconds) {
     return open_memory_session(*tree);
   };
   return seams;
@@ -200,7 +200,7 @@ Task<void> DevDomain::prepare() {
   }
   co_await keep_uuid(options_.root, all);
   co_await write_node_file(*loop_.files, options_.root, all);
-  session->close();
+  co_await session->close(*loop_.loop);
 }
 
 // A root that is a node already stays that node.

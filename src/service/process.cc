@@ -100,12 +100,12 @@ std::unique_ptr<Service> make_service(ServiceType type, Seams seams, ServiceOpti
 Seams real_seams(std::vector<LoopSeams> loops, telemetry::Metrics& metrics, telemetry::Log log) {
   Seams seams;
   seams.loops = std::move(loops);
-  seams.open_session = [](const CoordinationUrl& url) {
+  seams.open_session = [](const CoordinationUrl& url, std::chrono::milliseconds timeout) {
     if (url.kind != CoordinationUrl::Kind::zookeeper) {
       throw Error(Code::invalid_argument, "a service needs ZooKeeper, found coordination '{}'",
                   url.to_string());
     }
-    return open_zookeeper_session(url.target);
+    return open_zookeeper_session(url.target, timeout);
   };
   seams.lock = [](const std::string& path, const std::string& what) -> Lock {
     return std::make_shared<FileLock>(path, what);

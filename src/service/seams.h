@@ -2,6 +2,7 @@
 // ZooKeeper; simulations with theirs: both boot the same services.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,8 +35,9 @@ class Session {
   virtual runtime::Task<void> wait_connected(runtime::Loop& loop, runtime::Duration timeout) = 0;
   // A client on `loop`. Clients go before the session ends.
   virtual std::unique_ptr<coordination::Client> make_client(runtime::Loop& loop) = 0;
-  // The orderly end: ephemeral nodes vanish at once.
-  virtual void close() = 0;
+  // The orderly end: ephemeral nodes vanish at once. Idempotent. On `loop`, which goes on
+  // meanwhile.
+  virtual runtime::Task<void> close(runtime::Loop& loop) = 0;
 };
 
 // Held while something is in use; see FileLock.
@@ -43,7 +45,10 @@ using Lock = std::shared_ptr<void>;
 
 struct Seams {
   std::vector<LoopSeams> loops;  // at least one; loops[0] does what is not per volume
-  std::function<std::shared_ptr<Session>(const CoordinationUrl& url)> open_session;
+  // Starts connecting; ephemeral nodes vanish when nothing was heard of the session for `timeout`.
+  std::function<std::shared_ptr<Session>(const CoordinationUrl& url,
+                                         std::chrono::milliseconds timeout)>
+      open_session;
   // Takes the lock file at a path; `what` is what it guards. Throws Error{already_exists}.
   std::function<Lock(const std::string& path, const std::string& what)> lock;
   std::int64_t pid = 0;  // published

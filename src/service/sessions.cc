@@ -1,9 +1,12 @@
 #include "service/sessions.h"
 
 #include <mutex>
+#include <thread>
+#include <utility>
 
 #include "coordination/memory/memory.h"
 #include "coordination/zookeeper/zookeeper.h"
+#include "runtime/wait.h"
 
 namespace datom::service {
 namespace {
@@ -12,8 +15,9 @@ using runtime::Task;
 
 class ZooKeeperBacked final : public Session {
  public:
-  explicit ZooKeeperBacked(const std::string& servers)
-      : session_(coordination::ZooKeeperSession::open({.servers = servers})) {}
+  ZooKeeperBacked(const std::string& servers, std::chrono::milliseconds timeout)
+      : session_(coordination::ZooKeeperSession::open(
+            {.servers = servers, .session_timeout = timeout})) {}
 
   Task<void> wait_connected(runtime::Loop& loop, runtime::Duration timeout) override {
     return session_->wait_connected(loop, timeout);
@@ -21,9 +25,20 @@ class ZooKeeperBacked final : public Session {
   std::unique_ptr<coordination::Client> make_client(runtime::Loop& loop) override {
     return session_->make_client(loop);
   }
-  void close() override { session_->close(); }
+  // It blocks, for seconds where no server answers, hence on a thread that is joined right after.
+  Task<void> close(runtime::Loop& loop) override {
+    if (std::exchange(closed_, true)) co_return;
+    runtime::Event done(loop);
+    std::thread closing([this, &loop, &done] {
+      session_->close();
+      loop.post([&done] { done.set(); });
+    });
+    co_await done.wait();
+    closing.join();
+  }
 
  private:
+  bool closed_ = false;
   std::shared_ptr<coordination::ZooKeeperSession> session_;
 };
 
@@ -39,9 +54,10 @@ class MemoryBacked final : public Session {
     id_ = client->session_id();
     return client;
   }
-  void close() override {
+  Task<void> close(runtime::Loop&) override {
     const std::lock_guard guard(mutex_);
     if (id_ != 0) tree_.end(id_);
+    co_return;
   }
 
  private:
@@ -52,8 +68,9 @@ class MemoryBacked final : public Session {
 
 }  // namespace
 
-std::shared_ptr<Session> open_zookeeper_session(const std::string& servers) {
-  return std::make_shared<ZooKeeperBacked>(servers);
+std::shared_ptr<Session> open_zookeeper_session(const std::string& servers,
+                                                std::chrono::milliseconds timeout) {
+  return std::make_shared<ZooKeeperBacked>(servers, timeout);
 }
 
 std::shared_ptr<Session> open_memory_session(coordination::MemoryTree& tree) {

@@ -1,6 +1,7 @@
 // The real coordination sessions.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -13,7 +14,8 @@ class MemoryTree;
 namespace datom::service {
 
 // `servers` as CoordinationUrl::target has it. Starts connecting; throws Error{invalid_argument}.
-std::shared_ptr<Session> open_zookeeper_session(const std::string& servers);
+std::shared_ptr<Session> open_zookeeper_session(const std::string& servers,
+                                                std::chrono::milliseconds timeout);
 
 // `tree` must outlive it.
 std::shared_ptr<Session> open_memory_session(coordination::MemoryTree& tree);

@@ -27,7 +27,6 @@ using coordination::SessionState;
 using protocol::ServiceType;
 using runtime::Task;
 
-constexpr runtime::Duration kCoordinationPatience = std::chrono::seconds(30);
 constexpr runtime::Duration kRetryPause = std::chrono::seconds(1);
 
 // What one loop runs.
@@ -146,8 +145,7 @@ Task<void> VolumeService::read_node() {
 }
 
 Task<void> VolumeService::connect() {
-  session_ = seams_.open_session(settings_.coordination);
-  co_await wait_connected(*session_, loop(), kCoordinationPatience, stopping_);
+  session_ = co_await connect_session(seams_, settings_, stopping_);
   co_await on_shards(&VolumeService::make_clients);
   co_await check_registered(*shards_[0].client, settings_);
 }
@@ -299,9 +297,9 @@ Task<void> VolumeService::renew_session() {
   while (!stopping_) {
     std::optional<Error> failure;
     try {
-      session_->close();
-      session_ = seams_.open_session(settings_.coordination);
-      co_await wait_connected(*session_, loop(), kCoordinationPatience, stopping_);
+      if (session_) co_await session_->close(loop());
+      session_.reset();
+      session_ = co_await connect_session(seams_, settings_, stopping_);
       co_await on_shards(&VolumeService::resume_session);
       co_await announce_self();
       seams_.log.info("coordination.renewed", {}, "announced in another session");
@@ -348,7 +346,7 @@ Task<void> VolumeService::stop() {
   nbd_listeners_.clear();
   listener_.reset();
   co_await on_shards(&VolumeService::stop_shard);
-  if (session_) session_->close();
+  if (session_) co_await session_->close(loop());
   session_.reset();
   if (!locks_.empty()) co_await remove_pid(*seams_.loops[0].files, settings_);
   locks_.clear();
