@@ -78,6 +78,7 @@ struct VolumeServer::Impl final : ClientHost {
   Task<void> remove_replica(protocol::VolumeRecord record);
   std::string marker(const protocol::VolumeRecord& record,
                      const protocol::ReplicaRecord& self) const;
+  Task<void> report_orphans() const;
   Task<void> close_replicas();
 
   // ---- requests
@@ -317,6 +318,18 @@ Task<void> VolumeServer::Impl::remove_replica(protocol::VolumeRecord record) {
   seams.log.info("replica.removed", {{"volume", record.name}});
 }
 
+// Directories of volumes that the domain no longer has, removed while this server was away. They
+// stay: a tree that was restored from an old copy, or made anew, is no reason to delete data.
+Task<void> VolumeServer::Impl::report_orphans() const {
+  const std::vector<std::string> names = co_await seams.files->list(replicas_directory);
+  for (const std::string& name : names) {
+    const std::optional<Uuid> uuid = Uuid::parse(name);
+    if (!uuid || shard_of_volume.contains(*uuid)) continue;
+    seams.log.warn("replica.orphan", {{"directory", replicas_directory + "/" + name}},
+                   "its volume is not in the domain; delete the directory if it was removed");
+  }
+}
+
 Task<void> VolumeServer::Impl::close_replicas() {
   while (!replicas.empty()) {
     std::unique_ptr<Replica> leaving = std::move(replicas.begin()->second);
@@ -483,6 +496,7 @@ Task<void> VolumeServer::start() {
                                               });
   impl.begin(*impl.seams.coordination);
   co_await impl.read_volumes(*impl.client, impl.session);
+  if (impl.options.shard == 0) co_await impl.report_orphans();
   impl.tasks.spawn(impl.follow(impl.session));
 }
 
