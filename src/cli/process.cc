@@ -136,8 +136,9 @@ std::string read_report(int descriptor, std::chrono::seconds patience, const Pro
   std::string report;
   while (report.size() < kMaxReport) {
     if (!wait_readable(descriptor, deadline)) {
-      throw Error(Code::timeout, "it is not up after {} s and goes on starting; its log is {}",
-                  patience.count(), program.log);
+      throw Error(Code::timeout,
+                  "it is not up after {} s and goes on starting; its log {} ends with: {}",
+                  patience.count(), program.log, last_line(program.log));
     }
     const ssize_t length = read(descriptor, piece.data(), piece.size());
     if (length < 0 && errno == EINTR) continue;

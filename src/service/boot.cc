@@ -113,6 +113,28 @@ Task<std::shared_ptr<Session>> connect_session(Seams seams, ServiceSettings sett
   std::rethrow_exception(failure);
 }
 
+void log_session(const telemetry::Log& log, coordination::SessionState state) {
+  switch (state) {
+    case coordination::SessionState::connecting:
+      log.warn("coordination.disconnected", {}, "the service goes on, and tries to connect");
+      break;
+    case coordination::SessionState::connected:
+      log.info("coordination.connected", {});
+      break;
+    case coordination::SessionState::expired:
+      log.warn("coordination.expired", {}, "opening another session");
+      break;
+  }
+}
+
+void log_task_error(const telemetry::Log& log, std::exception_ptr error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& why) {
+    log.error("service.task", {{"error", why.what()}});
+  }
+}
+
 std::string new_epoch(runtime::Random& random) {
   const std::uint64_t high = random.next();
   return Uuid::from_random(high, random.next()).to_string();

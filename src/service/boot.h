@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <string>
 
@@ -30,6 +31,12 @@ runtime::Task<void> remove_pid(runtime::Filesystem& files, ServiceSettings setti
 // Error{timeout} naming the servers after half a minute, Error{closed} once `interrupted`.
 runtime::Task<std::shared_ptr<Session>> connect_session(Seams seams, ServiceSettings settings,
                                                         const std::atomic<bool>& interrupted);
+
+// What operators want to know of a session.
+void log_session(const telemetry::Log& log, coordination::SessionState state);
+
+// The end of a background task that should not have failed.
+void log_task_error(const telemetry::Log& log, std::exception_ptr error);
 
 // A new uuid, as text.
 std::string new_epoch(runtime::Random& random);

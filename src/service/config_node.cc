@@ -77,14 +77,6 @@ class ConfigNode final : public Service {
   runtime::TaskGroup tasks_;
 };
 
-void log_task_error(const telemetry::Log& log, std::exception_ptr error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& why) {
-    log.error("service.task", {{"error", why.what()}});
-  }
-}
-
 ConfigNode::ConfigNode(Seams seams, ServiceOptions options, MoreHandlers more_handlers)
     : seams_(std::move(seams)),
       options_(std::move(options)),
@@ -126,6 +118,7 @@ Task<void> ConfigNode::connect() {
   client_ = session_->make_client(loop());
   expired_ = false;
   session_watch_ = client_->watch_session([this](SessionState state) {
+    log_session(seams_.log, state);
     if (state != SessionState::expired) return;
     expired_ = true;
     session_changed_.wake_all();
@@ -213,7 +206,6 @@ Task<void> ConfigNode::keep_session() {
       co_await session_changed_.wait();
       continue;
     }
-    seams_.log.warn("coordination.expired", {}, "booting again in another session");
     announced_ = false;
     co_await unboot();
     co_await boot_again();

@@ -100,14 +100,6 @@ class VolumeService final : public Service {
   runtime::TaskGroup tasks_;
 };
 
-void log_task_error(const telemetry::Log& log, std::exception_ptr error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& why) {
-    log.error("service.task", {{"error", why.what()}});
-  }
-}
-
 VolumeService::VolumeService(Seams seams, ServiceOptions options)
     : seams_(std::move(seams)),
       options_(std::move(options)),
@@ -272,6 +264,7 @@ admin::Health VolumeService::health() const {
 void VolumeService::watch_session() {
   expired_ = shards_[0].client->state() == SessionState::expired;
   session_watch_ = shards_[0].client->watch_session([this](SessionState state) {
+    log_session(seams_.log, state);
     if (state != SessionState::expired) return;
     expired_ = true;
     session_changed_.wake_all();
@@ -284,7 +277,6 @@ Task<void> VolumeService::keep_session() {
       co_await session_changed_.wait();
       continue;
     }
-    seams_.log.warn("coordination.expired", {}, "opening another session; volumes go on serving");
     session_watch_.reset();
     announced_ = false;
     co_await on_shards(&VolumeService::lose_session);
