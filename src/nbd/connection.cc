@@ -1,6 +1,7 @@
 #include "nbd/connection.h"
 
 #include <exception>
+#include <memory>
 #include <utility>
 
 namespace datom::nbd {

@@ -49,7 +49,6 @@ TEST(ServerTest, StopEndsAClientThatIsAboutToBeAttached) {
   VirtualServer server;
   TestClient client = server.connect();
   client.greet();
-  // One turn of the loop at a time, so that stop() meets every step of attaching.
   client.peer->send(TestClient::option(7, as_text(TestClient::info_request("db").view())).view());
   server.stop();
   EXPECT_TRUE(client.peer->closed);

@@ -17,6 +17,7 @@
 #include "runtime/asio_network.h"
 #include "runtime/event_loop.h"
 #include "runtime/wait.h"
+#include "telemetry/log.h"
 
 namespace datom::nbd::testing {
 

@@ -15,6 +15,7 @@
 #include "nbd/testing/peer.h"
 #include "nbd/wire.h"
 #include "runtime/virtual_loop.h"
+#include "telemetry/log.h"
 
 namespace datom::nbd::testing {
 
