@@ -9,6 +9,7 @@ function(datom_module name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;LIBS;TEST_DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc
        ${CMAKE_CURRENT_SOURCE_DIR}/*/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/program/")
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")

@@ -103,6 +103,7 @@ BlockStore::Impl::Impl(runtime::Loop& on, std::string where,
       table(on, std::move(table_file), superblock->current().size / kBlockSize,
             options.table_cache_bytes),
       guard(on),
+      superblock_writes(on),
       idle(on) {
   const Superblock& found = superblock->current();
   applied = found.checkpoint;
@@ -206,6 +207,9 @@ runtime::Task<void> BlockStore::checkpoint(ReplicaState state) {
 }
 runtime::Task<void> BlockStore::save(ReplicaState state) {
   return impl_->save(std::move(state));
+}
+runtime::Task<void> BlockStore::promise(Term term) {
+  return impl_->promise(term);
 }
 runtime::Task<std::vector<BlockVersion>> BlockStore::newer_blocks(BlockNumber from, Op newer_than,
                                                                   std::size_t limit) {

@@ -133,6 +133,10 @@ class BlockStore {
   // checkpoint() after finish_copy() does that.
   runtime::Task<void> save(ReplicaState state);
 
+  // Makes `term` the promised one, if it is greater than that. Durable when it returns. Beside
+  // everything else: an election does not wait for a checkpoint.
+  runtime::Task<void> promise(Term term);
+
   // For copying between replicas: versions of blocks >= `from` whose op is above `newer_than`, in
   // order of block, at most `limit`; fewer than `limit` means that the end was reached.
   runtime::Task<std::vector<BlockVersion>> newer_blocks(BlockNumber from, Op newer_than,

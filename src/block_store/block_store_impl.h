@@ -73,7 +73,10 @@ struct BlockStore::Impl {
   // checkpoint.cc
   runtime::Task<void> checkpoint(ReplicaState state);
   runtime::Task<void> write_checkpoint(Superblock next, Table::Snapshot snapshot);
+  runtime::Task<void> write_superblock(Superblock next);
   runtime::Task<void> save(ReplicaState state);
+  runtime::Task<void> promise(Term term);
+  runtime::Task<void> write_promise(Term term);
 
   // copying.cc
   runtime::Task<std::vector<BlockVersion>> newer_blocks(BlockNumber from, Op newer_than,
@@ -102,6 +105,7 @@ struct BlockStore::Impl {
 
   bool applying = false;
   bool saving = false;
+  runtime::Mutex superblock_writes;
   bool closed = false;
   std::string failure;  // why nothing works any more; empty: it works
   std::size_t under_way = 0;

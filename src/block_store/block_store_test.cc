@@ -292,6 +292,21 @@ TEST(BlockStore, SaveMakesAPromiseDurableAndLeavesTheCheckpoint) {
   EXPECT_TRUE(world.versions().empty()) << "the table is written by checkpoints only";
 }
 
+TEST(BlockStore, APromiseBesideACheckpointIsDurableAndNotTakenBackByIt) {
+  StoreWorld world(kBlocks);
+  runtime::SeededRandom random(1);
+  world.apply(write_entry(1, 7, 2));
+  runtime::TaskGroup group(world.loop,
+                           [](std::exception_ptr error) { std::rethrow_exception(error); });
+  group.spawn(world.store->checkpoint(world.store->state()));
+  group.spawn(world.store->promise(Term(5)));
+  group.spawn(world.store->promise(Term(4)));
+  run(world.loop, group.close());
+  world.crash(random);
+  EXPECT_EQ(world.store->state().promised, Term(5));
+  EXPECT_EQ(world.store->checkpoint_op(), Op(1));
+}
+
 TEST(BlockStore, RefusesSessionsThatDoNotFitAndGoesOn) {
   StoreWorld world(kBlocks);
   ReplicaState state;

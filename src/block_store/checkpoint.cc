@@ -1,4 +1,5 @@
 // Checkpoints: data, table and superblock reach the disk in an order that redo can always repair.
+#include <algorithm>
 #include <utility>
 
 #include "block_store/block_store_impl.h"
@@ -43,10 +44,30 @@ runtime::Task<void> BlockStore::Impl::write_checkpoint(Superblock next, Table::S
     begun.horizon = next.horizon;
     begun.fingerprint = next.fingerprint;
     begun.blocks_used = next.blocks_used;
-    co_await superblock->write(std::move(begun));
+    co_await write_superblock(std::move(begun));
   }
   co_await data->sync();  // before the table pages: they must not promise what is not there
   co_await table.write(std::move(snapshot));
+  co_await write_superblock(std::move(next));
+}
+
+// A promise may have been made since `next` was taken from the superblock: it stays.
+runtime::Task<void> BlockStore::Impl::write_superblock(Superblock next) {
+  const runtime::Mutex::Holder turn = co_await superblock_writes.lock();
+  next.state.promised = std::max(next.state.promised, superblock->current().state.promised);
+  co_await superblock->write(std::move(next));
+}
+
+runtime::Task<void> BlockStore::Impl::promise(Term term) {
+  const UnderWay counted(*this);
+  co_await or_stop(write_promise(term));
+}
+
+runtime::Task<void> BlockStore::Impl::write_promise(Term term) {
+  const runtime::Mutex::Holder turn = co_await superblock_writes.lock();
+  Superblock next = superblock->current();
+  if (next.state.promised >= term) co_return;
+  next.state.promised = term;
   co_await superblock->write(std::move(next));
 }
 
@@ -57,7 +78,7 @@ runtime::Task<void> BlockStore::Impl::save(ReplicaState state) {
   Superblock next = superblock->current();
   DATOM_CHECK(!state.base_complete || next.state.base_complete);
   next.state = std::move(state);
-  co_await or_stop(superblock->write(std::move(next)));
+  co_await or_stop(write_superblock(std::move(next)));
 }
 
 }  // namespace datom::block_store

@@ -211,6 +211,7 @@ protocol::ReplicaStatus Replica::Impl::status() const {
   out.set_bytes_used(store->bytes_used());
   out.set_trouble(divergence_reported && trouble.empty() ? "blocks differ from the leader's"
                                                          : trouble);
+  if (store->fingerprint_known()) out.set_fingerprint(store->fingerprint());
   out.set_leader(group->leader());
   return out;
 }

@@ -190,8 +190,13 @@ Task<std::vector<block_store::BlockNumber>> Replica::Impl::missing(
     if (there.block >= volume.size / kBlockSize) {
       throw Error(Code::corrupt, "block {} of a volume of {} bytes", there.block, volume.size);
     }
-    const BlockVersion here = co_await store->version(there.block);
-    if (here.op < there.op) blocks.push_back(there.block);
+    Op here;
+    try {
+      here = (co_await store->version(there.block)).op;
+    } catch (const Error& error) {
+      if (error.code() != Code::corrupt) throw;  // a damaged table entry: the copy heals it
+    }
+    if (here < there.op) blocks.push_back(there.block);
   }
   co_return blocks;
 }

@@ -165,7 +165,7 @@ struct Replica::Impl {
   OpWaiters applied;
   runtime::Mutex apply_access;  // blocks and sessions are as of one op while it is free
   bool apply_blocked = false;   // the base is incomplete and no copy has begun
-  runtime::Mutex superblock;    // promise, checkpoint: one at a time
+  runtime::Mutex superblock;    // checkpoint, copy: one at a time
   std::uint64_t bytes_since_checkpoint = 0;
   runtime::Time last_checkpoint;
   bool checkpointing = false;

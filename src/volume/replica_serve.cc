@@ -404,16 +404,18 @@ Task<void> Replica::Impl::pump_proposals() {
 Task<void> Replica::Impl::propose_batch() {
   const std::uint64_t leadership = leaderships;
   std::size_t bytes = 0;
+  std::size_t reserved = 0;  // each frame in whole blocks, as the journal counts
   std::size_t count = 0;
   for (const Proposal* proposal : proposals) {
     const std::size_t frame = proposal->payload.size() + protocol::kEntryHeaderBytes;
     if (count > 0 && bytes + frame > kMaxBatchBytes) break;
     bytes += frame;
+    reserved += (frame + kBlockSize - 1) / kBlockSize * kBlockSize;
     ++count;
   }
   std::exception_ptr no_space;
   try {
-    co_await journal->reserve(bytes + kBlockSize);
+    co_await journal->reserve(reserved);
   } catch (const Error& error) {
     if (error.code() != Code::no_space) throw;
     no_space = std::current_exception();

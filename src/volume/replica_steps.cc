@@ -151,11 +151,7 @@ Task<void> Replica::Impl::keep_time() {
 Task<void> Replica::Impl::save_promise(Term term) {
   std::exception_ptr error;
   try {
-    const runtime::Mutex::Holder turn = co_await superblock.lock();
-    if (!trouble.empty()) co_return;
-    block_store::ReplicaState state = store->state();
-    state.promised = std::max(state.promised, term);
-    co_await store->save(std::move(state));
+    co_await store->promise(term);
   } catch (...) {
     error = std::current_exception();
   }

@@ -1,0 +1,106 @@
+#include "sim/server.h"
+
+#include "common/check.h"
+#include "protocol/methods.h"
+
+namespace datom::sim {
+
+using runtime::Task;
+
+Server::Server(runtime::VirtualLoop& loop, coordination::MemoryTree& tree, Network& network,
+               std::string domain, std::string name, std::uint64_t seed, telemetry::Log log)
+    : loop_(loop),
+      tree_(tree),
+      network_(network),
+      domain_(std::move(domain)),
+      name_(std::move(name)),
+      log_(log.with({"service", name_})),
+      random_(seed) {}
+
+Server::~Server() {
+  DATOM_CHECK(process_ == nullptr);
+}
+
+Task<void> Server::start() {
+  DATOM_CHECK(process_ == nullptr);
+  process_ = std::make_unique<Process>();
+  Process& process = *process_;
+  process.files = runtime::make_memory_filesystem(loop_, disk_);
+  process.sessions.push_back(tree_.open_session(loop_));
+  process.properties =
+      std::make_unique<properties::Properties>(loop_, domain_, [](const std::string&) {});
+  co_await process.properties->start(*process.sessions.back());
+  process.caller = network_.join(name_, process.router);
+  volume::Seams seams;
+  seams.loop = &loop_;
+  seams.random = &random_;
+  seams.files = process.files.get();
+  seams.coordination = process.sessions.back().get();
+  seams.caller = process.caller.get();
+  seams.properties = process.properties.get();
+  seams.metrics = &process.metrics;
+  seams.log = log_;
+  process.server = std::make_unique<volume::VolumeServer>(
+      seams, volume::VolumeServerOptions{domain_, name_, "/" + name_, 0, 1});
+  process.server->register_handlers(process.router);
+  co_await process.server->start();
+  up_ = true;
+}
+
+Task<void> Server::crash(runtime::Duration linger) {
+  up_ = false;
+  process_->caller->take_down();
+  disk_.crash(random_);
+  const std::int64_t session = process_->sessions.back()->session_id();
+  tree_.disconnect(session);
+  coordination::MemoryTree* tree = &tree_;
+  loop_.start_timer(loop_.now() + linger, [tree, session] { tree->expire(session); });
+  co_await process_->server->coordination_lost();
+  co_await unwind();
+}
+
+Task<void> Server::stop() {
+  up_ = false;
+  co_await process_->server->stop();
+  process_->caller->take_down();
+  tree_.end(process_->sessions.back()->session_id());
+  co_await unwind();
+}
+
+Task<void> Server::unwind() {
+  co_await process_->server->stop();
+  co_await process_->properties->stop();
+  co_await process_->caller->stop();
+  process_.reset();
+}
+
+Task<void> Server::expire_session() {
+  Process& process = *process_;
+  tree_.expire(process.sessions.back()->session_id());
+  co_await process.server->coordination_lost();
+  co_await process.properties->stop();
+  process.sessions.push_back(tree_.open_session(loop_));
+  co_await process.properties->start(*process.sessions.back());
+  co_await process.server->coordination_back(*process.sessions.back());
+}
+
+void Server::cut_coordination(bool cut) {
+  const std::int64_t session = process_->sessions.back()->session_id();
+  cut ? tree_.disconnect(session) : tree_.reconnect(session);
+}
+
+Task<protocol::ReplicaStatus> Server::status() {
+  protocol::ReplicaStatus found;
+  if (!up_) co_return found;
+  const rpc::Router::Handler* handler =
+      process_->router.find_call(protocol::method::kReplicaStatus);
+  rpc::Message question;
+  question.header = protocol::ReplicaStatusRequest().SerializeAsString();
+  const rpc::Message answer = co_await (*handler)(rpc::Peer{}, std::move(question));
+  protocol::ReplicaStatusReply reply;
+  DATOM_CHECK(reply.ParseFromString(answer.header));
+  if (reply.replicas_size() > 0) found = reply.replicas(0);
+  co_return found;
+}
+
+}  // namespace datom::sim

@@ -1,0 +1,71 @@
+// One simulated volume server: a disk, and one process after another on it.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "coordination/memory/memory.h"
+#include "properties/properties.h"
+#include "protocol/volume.pb.h"
+#include "runtime/memory_files.h"
+#include "runtime/task_group.h"
+#include "runtime/virtual_loop.h"
+#include "sim/network.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
+#include "volume/volume_server.h"
+
+namespace datom::sim {
+
+class Server {
+ public:
+  Server(runtime::VirtualLoop& loop, coordination::MemoryTree& tree, Network& network,
+         std::string domain, std::string name, std::uint64_t seed, telemetry::Log log);
+  // Down.
+  ~Server();
+
+  runtime::Task<void> start();
+  // As kill -9 with a power cut: nothing more leaves it, the disk loses what was not synced. Its
+  // ephemeral nodes vanish after `linger`. Returns when the process's objects are unwound, cut off
+  // from everything.
+  runtime::Task<void> crash(runtime::Duration linger);
+  // In order, as on SIGTERM.
+  runtime::Task<void> stop();
+  // Its coordination session ends while it lives: it opens another, as the service does.
+  runtime::Task<void> expire_session();
+  void cut_coordination(bool cut);
+
+  bool up() const { return up_; }
+  const std::string& name() const { return name_; }
+  volume::VolumeServer& volumes() { return *process_->server; }
+  // What the volume's replica here says of itself; an empty one where there is none.
+  runtime::Task<protocol::ReplicaStatus> status();
+
+ private:
+  // Everything that dies with the process, in the order in which it was made.
+  struct Process {
+    std::unique_ptr<runtime::Filesystem> files;
+    std::vector<std::unique_ptr<coordination::Client>> sessions;  // the last one is the present one
+    std::unique_ptr<properties::Properties> properties;
+    telemetry::Metrics metrics;
+    rpc::Router router;
+    std::unique_ptr<Network::Endpoint> caller;
+    std::unique_ptr<volume::VolumeServer> server;
+  };
+
+  runtime::Task<void> unwind();
+
+  runtime::VirtualLoop& loop_;
+  coordination::MemoryTree& tree_;
+  Network& network_;
+  const std::string domain_;
+  const std::string name_;
+  telemetry::Log log_;
+  runtime::SeededRandom random_;
+  runtime::MemoryDisk disk_;
+  bool up_ = false;
+  std::unique_ptr<Process> process_;
+};
+
+}  // namespace datom::sim
