@@ -111,8 +111,17 @@ protocol::AddNodeRequest request_of(const NodeFile& node,
   return request;
 }
 
+runtime::Task<void> require(coordination::Client& client, std::string path, std::string what) {
+  const std::optional<coordination::Node> node = co_await client.get(std::move(path));
+  if (!node) throw Error(Code::not_found, "{}", what);
+}
+
 runtime::Task<void> register_directly(coordination::Client& client, runtime::Loop& loop,
                                       std::string domain, protocol::AddNodeRequest request) {
+  co_await require(client, std::string(protocol::paths::kConfigService),
+                   "coordination holds no datom instance yet; make one: datom init");
+  co_await require(client, protocol::paths::domain(domain),
+                   fmt::format("the instance has no domain '{}'; check --domain_name", domain));
   config_service::NodeRegistry registry(loop, client, std::move(domain));
   co_await registry.add(std::move(request));
 }
