@@ -174,3 +174,26 @@ class Writer:
         self._stop.set()
         self._thread.join(90)
         assert not self._thread.is_alive(), "the writer does not notice that its server is gone"
+
+
+class PendingRead:
+    """A read of a block that was sent and perhaps not answered yet."""
+
+    def __init__(self, handle, block):
+        self.block = block
+        self._handle = handle
+        self._buffer = nbd.Buffer(BLOCK)
+        self._cookie = handle.aio_pread(self._buffer, block * BLOCK)
+        self._done = False
+
+    def answered(self):
+        """Waits a moment for it. Raises nbd.Error for an error."""
+        if not self._done:
+            self._done = self._handle.aio_command_completed(self._cookie)
+        if not self._done:
+            self._handle.poll(100)
+            self._done = self._handle.aio_command_completed(self._cookie)
+        return self._done
+
+    def data(self):
+        return bytes(self._buffer.to_bytearray())
