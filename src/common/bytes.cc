@@ -30,8 +30,7 @@ bool all_zero(ByteView bytes) {
   return true;
 }
 
-Buffer::Buffer(const Buffer& other)
-    : block_(other.block_), data_(other.data_), size_(other.size_) {
+Buffer::Buffer(const Buffer& other) : block_(other.block_), data_(other.data_), size_(other.size_) {
   if (block_ != nullptr) block_->holders.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -58,8 +57,8 @@ Buffer Buffer::allocate(std::size_t size) {
   Buffer buffer;
   buffer.block_ = new Block;
   try {
-    buffer.block_->memory = static_cast<std::byte*>(
-        ::operator new(size == 0 ? 1 : size, std::align_val_t{kBlockSize}));
+    buffer.block_->memory =
+        static_cast<std::byte*>(::operator new(size == 0 ? 1 : size, std::align_val_t{kBlockSize}));
   } catch (...) {
     delete std::exchange(buffer.block_, nullptr);
     throw;

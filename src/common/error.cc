@@ -7,11 +7,26 @@
 namespace datom {
 namespace {
 
-constexpr std::array<std::string_view, 20> kNames = {
-    "",          "internal",  "invalid_argument", "not_found",  "already_exists",
-    "conflict",  "unavailable", "timeout",        "closed",     "outcome_unknown",
-    "corrupt",   "no_space",  "io_error",         "permission_denied", "not_leader",
-    "stale_term", "too_large", "unsupported",     "cancelled",  "session_expired"};
+constexpr std::array<std::string_view, 20> kNames = {"",
+                                                     "internal",
+                                                     "invalid_argument",
+                                                     "not_found",
+                                                     "already_exists",
+                                                     "conflict",
+                                                     "unavailable",
+                                                     "timeout",
+                                                     "closed",
+                                                     "outcome_unknown",
+                                                     "corrupt",
+                                                     "no_space",
+                                                     "io_error",
+                                                     "permission_denied",
+                                                     "not_leader",
+                                                     "stale_term",
+                                                     "too_large",
+                                                     "unsupported",
+                                                     "cancelled",
+                                                     "session_expired"};
 
 Code code_of_errno(int value) {
   switch (value) {

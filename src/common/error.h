@@ -14,24 +14,24 @@ namespace datom {
 // Stable: the numbers cross the wire (docs/formats.md). Append only.
 enum class Code : std::uint16_t {
   internal = 1,
-  invalid_argument = 2,   // the caller's request is wrong, now and always
+  invalid_argument = 2,  // the caller's request is wrong, now and always
   not_found = 3,
   already_exists = 4,
-  conflict = 5,           // an expected version or state was not there; read again and decide
-  unavailable = 6,        // not now; a later attempt may succeed; certainly had no effect
-  timeout = 7,            // no answer in time: the outcome is unknown
-  closed = 8,             // the object, connection or session is closed
-  outcome_unknown = 9,    // sent, connection lost: it may or may not have happened
-  corrupt = 10,           // stored or received bytes fail their checksum or bounds
+  conflict = 5,         // an expected version or state was not there; read again and decide
+  unavailable = 6,      // not now; a later attempt may succeed; certainly had no effect
+  timeout = 7,          // no answer in time: the outcome is unknown
+  closed = 8,           // the object, connection or session is closed
+  outcome_unknown = 9,  // sent, connection lost: it may or may not have happened
+  corrupt = 10,         // stored or received bytes fail their checksum or bounds
   no_space = 11,
-  io_error = 12,          // the operating system refused; the message holds errno's text
-  permission_denied = 13, // includes: another writer holds the volume
+  io_error = 12,           // the operating system refused; the message holds errno's text
+  permission_denied = 13,  // includes: another writer holds the volume
   not_leader = 14,
   stale_term = 15,
   too_large = 16,
   unsupported = 17,
   cancelled = 18,
-  session_expired = 19,   // of the coordination session, or of a volume session that was fenced
+  session_expired = 19,  // of the coordination session, or of a volume session that was fenced
 };
 
 // The code's name as it is written in logs, JSON and error messages, e.g. "not_found".

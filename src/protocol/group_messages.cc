@@ -13,9 +13,13 @@ void put(wire::Id* to, const EntryId& id) {
   to->set_op(id.op.value());
   to->set_checksum(id.checksum);
 }
-EntryId id_of(const wire::Id& id) { return {Term(id.term()), Op(id.op()), id.checksum()}; }
+EntryId id_of(const wire::Id& id) {
+  return {Term(id.term()), Op(id.op()), id.checksum()};
+}
 
-std::string bytes_of(const Uuid& uuid) { return {uuid.bytes.begin(), uuid.bytes.end()}; }
+std::string bytes_of(const Uuid& uuid) {
+  return {uuid.bytes.begin(), uuid.bytes.end()};
+}
 Uuid uuid_of(const std::string& bytes, std::string_view field) {
   Uuid uuid;
   if (bytes.size() != uuid.bytes.size()) {
@@ -84,17 +88,16 @@ GroupBody body_of(const wire::GroupMessage& from) {
       return Seal{};
     case wire::GroupMessage::kSealReply: {
       const wire::SealReply& reply = from.seal_reply();
-      return SealReply{reply.sealed(),           Term(reply.promised()), id_of(reply.last()),
-                       Op(reply.commit_hint()),  reply.base_complete(),  reply.head_certain(),
+      return SealReply{reply.sealed(),          Term(reply.promised()), id_of(reply.last()),
+                       Op(reply.commit_hint()), reply.base_complete(),  reply.head_certain(),
                        reply.incarnation()};
     }
     case wire::GroupMessage::kBecomeLeader:
       return BecomeLeader{id_of(from.become_leader().last()), from.become_leader().incarnation()};
     case wire::GroupMessage::kAppend: {
       const wire::Append& append = from.append();
-      return Append{id_of(append.previous()),    Op(append.commit()),
-                    id_of(append.leader_last()), append.round(),
-                    append.copy_needed(),        Op(append.fingerprint_op()),
+      return Append{id_of(append.previous()), Op(append.commit()),  id_of(append.leader_last()),
+                    append.round(),           append.copy_needed(), Op(append.fingerprint_op()),
                     append.fingerprint()};
     }
     case wire::GroupMessage::kAppendReply: {
@@ -134,8 +137,12 @@ GroupMessage decode_group_message(std::string_view bytes) {
   if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     throw Error(Code::corrupt, "group message of {} bytes does not parse", bytes.size());
   }
-  return {uuid_of(in.volume(), "volume"), uuid_of(in.from(), "from"), uuid_of(in.to(), "to"),
-          Term(in.term()),                in.config_epoch(),          body_of(in)};
+  return {uuid_of(in.volume(), "volume"),
+          uuid_of(in.from(), "from"),
+          uuid_of(in.to(), "to"),
+          Term(in.term()),
+          in.config_epoch(),
+          body_of(in)};
 }
 
 }  // namespace datom::protocol

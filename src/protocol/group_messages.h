@@ -32,7 +32,8 @@ struct SealReply {
   std::uint64_t incarnation = 0;  // of the process: drawn at its start
 };
 
-// Elector to the replica it chose; accepted by that incarnation only, if its journal still ends there.
+// Elector to the replica it chose; accepted by that incarnation only, if its journal still ends
+// there.
 struct BecomeLeader {
   EntryId last;
   std::uint64_t incarnation = 0;
@@ -40,12 +41,12 @@ struct BecomeLeader {
 
 // Leader to members: entries (payload) behind `previous`, or the group broadcast when it has none.
 struct Append {
-  EntryId previous;         // of the entry before the first one sent, or of the last one sent before
+  EntryId previous;  // of the entry before the first one sent, or of the last one sent before
   Op commit;
-  EntryId leader_last;      // end of the leader's journal when this was sent
-  std::uint64_t round = 0;  // the newest read round; the reply confirms it
-  bool copy_needed = false; // the leader no longer has the entries that the member lacks
-  Op fingerprint_op;        // 0: none. The leader's fingerprint as of that applied op
+  EntryId leader_last;       // end of the leader's journal when this was sent
+  std::uint64_t round = 0;   // the newest read round; the reply confirms it
+  bool copy_needed = false;  // the leader no longer has the entries that the member lacks
+  Op fingerprint_op;         // 0: none. The leader's fingerprint as of that applied op
   std::uint64_t fingerprint = 0;
 };
 struct AppendReply {
@@ -54,8 +55,8 @@ struct AppendReply {
   bool functional = false;  // counts towards the quorum
   Op acked;                 // everything up to it equals the leader's journal and is durable here
   EntryId last;             // end of the member's journal
-  Term conflict_term;       // not matched: the member's term at `previous` (or at its end, if shorter)
-  Op conflict_first;        // and the first op of that term in its journal
+  Term conflict_term;  // not matched: the member's term at `previous` (or at its end, if shorter)
+  Op conflict_first;   // and the first op of that term in its journal
   std::uint64_t round = 0;  // highest round seen in this term
   Op applied;
   bool copying = false;

@@ -1,5 +1,5 @@
-// Numbers of the RPC methods. They cross the wire: append only, never reuse. The messages are in the
-// .proto file named beside each block.
+// Numbers of the RPC methods. They cross the wire: append only, never reuse. The messages are in
+// the .proto file named beside each block.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // The values kept in the coordination tree, as readable JSON, and where they are (design: the
 // coordination tree). Every from_json throws Error{corrupt} naming the path's kind, the field, what
-// was found and what was expected; unknown fields are ignored, so that an older service reads a newer
-// tree.
+// was found and what was expected; unknown fields are ignored, so that an older service reads a
+// newer tree.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,8 @@ std::string group_members(std::string_view domain, const Uuid& volume);
 std::string group_locks(std::string_view domain, const Uuid& volume);
 }  // namespace paths
 
-// Names of domains, nodes, services, volumes and properties: 1 to 63 of [a-z0-9._-], lower case, the
-// first a letter or digit.
+// Names of domains, nodes, services, volumes and properties: 1 to 63 of [a-z0-9._-], lower case,
+// the first a letter or digit.
 bool valid_name(std::string_view name);
 
 // /datom/configservice: makes this tree a datom instance.
