@@ -103,4 +103,22 @@ std::optional<std::string> History::violation() const {
   return std::nullopt;
 }
 
+std::string History::of_block(std::uint64_t block) const {
+  std::multimap<Moment, std::string> lines;
+  for (const Write& write : writes_) {
+    if (write.block != block) continue;
+    const std::string end = write.end ? fmt::format("{}", write.end->count()) : "unknown";
+    lines.emplace(write.begin,
+                  fmt::format("{} to {} write {}", write.begin.count(), end, write.value));
+  }
+  for (const Read& read : reads_) {
+    if (read.block != block) continue;
+    lines.emplace(read.begin, fmt::format("{} to {} read {}", read.begin.count(), read.end.count(),
+                                          read.value));
+  }
+  std::string text;
+  for (const auto& [begin, line] : lines) text += line + "\n";
+  return text;
+}
+
 }  // namespace datom::sim

@@ -32,6 +32,8 @@ class History {
 
   // nullopt: every block is linearizable. Else what cannot be.
   std::optional<std::string> violation() const;
+  // Every operation on the block, a line each, by time of beginning: for people.
+  std::string of_block(std::uint64_t block) const;
 
  private:
   struct Write {

@@ -36,7 +36,6 @@ struct Network::Endpoint::Watcher final : rpc::Caller::Subscription {
 };
 
 // ---- Network
-// --------------------------------------------------------------------------------------
 
 std::unique_ptr<Network::Endpoint> Network::join(std::string service, const rpc::Router& router) {
   const std::uint64_t incarnation = ++incarnations_;
@@ -61,6 +60,12 @@ void Network::after(runtime::Duration delay, std::function<void()> action) {
   loop_.start_timer(loop_.now() + delay, std::move(action));
 }
 
+Network::Endpoint* Network::alive(const std::string& service, std::uint64_t incarnation) {
+  const auto found = services_.find(service);
+  const bool same = found != services_.end() && found->second.incarnation == incarnation;
+  return same ? found->second.endpoint : nullptr;
+}
+
 void Network::take_down(const std::string& service) {
   services_.erase(service);
   std::vector<Endpoint*> others;
@@ -68,16 +73,14 @@ void Network::take_down(const std::string& service) {
   for (Endpoint* other : others) {
     const bool told = !cuts_.contains({service, other->service_}) && chance(90);
     if (told)
-      after(delay(), [this, other, name = other->service_, inc = other->incarnation_, service] {
-        const auto still = services_.find(name);
-        if (still != services_.end() && still->second.incarnation == inc)
-          other->peer_went_down(service);
+      after(delay(), [this, name = other->service_, inc = other->incarnation_, service] {
+        Endpoint* still = alive(name, inc);
+        if (still != nullptr) still->peer_went_down(service);
       });
   }
 }
 
 // ---- Endpoint
-// -------------------------------------------------------------------------------------
 
 Network::Endpoint::Endpoint(Network& network, std::string service, std::uint64_t incarnation)
     : network_(network),
@@ -102,22 +105,24 @@ Task<rpc::Message> Network::Endpoint::call(std::string service, rpc::Method meth
   const bool refused = target == network_.services_.end();
   if (!refused) call->to_incarnation = target->second.incarnation;
   if (network_.arrives(service_, service)) {
-    network_.after(network_.delay(), [this, call, refused, service, method,
+    network_.after(network_.delay(), [network = &network_, self = service_,
+                                      incarnation = incarnation_, call, refused, service, method,
                                       message = std::move(request)] {
+      Endpoint* caller = network->alive(self, incarnation);
       if (refused) {
-        break_call(*call, Code::unavailable, service + " refuses connections");
-        if (!down_) peer_went_down(service);
+        call->end({}, std::make_exception_ptr(
+                          Error(Code::unavailable, "{} refuses connections", service)));
+        if (caller != nullptr) caller->peer_went_down(service);
         return;
       }
-      const auto there = network_.services_.find(service);
-      if (there == network_.services_.end() || there->second.incarnation != call->to_incarnation) {
-        break_call(*call, Code::outcome_unknown, service + " went down");
+      Endpoint* endpoint = network->alive(service, call->to_incarnation);
+      if (endpoint == nullptr) {
+        call->end({},
+                  std::make_exception_ptr(Error(Code::outcome_unknown, "{} went down", service)));
         return;
       }
-      const rpc::Router::Handler* handler = there->second.router->find_call(method);
-      Endpoint* endpoint = there->second.endpoint;
-      Network* network = &network_;
-      const std::string self = service_;
+      const rpc::Router::Handler* handler =
+          network->services_.at(service).router->find_call(method);
       endpoint->handlers_.spawn(endpoint->handle(
           handler, message, self,
           [network, call, self, service](rpc::Message reply, std::exception_ptr error) {
@@ -171,17 +176,16 @@ void Network::Endpoint::send(const std::string& service, rpc::Method method, rpc
     } else {
       last = at;
     }
-    network_.loop_.start_timer(at, [network = &network_, service, method, from = service_,
-                                    self = this, inc = incarnation_, message] {
-      const auto there = network->services_.find(service);
-      if (there != network->services_.end()) {
-        there->second.endpoint->deliver(*there->second.router, method, message, from);
-        return;
-      }
-      const auto sender = network->services_.find(from);
-      const bool alive = sender != network->services_.end() && sender->second.incarnation == inc;
-      if (alive) self->peer_went_down(service);
-    });
+    network_.loop_.start_timer(
+        at, [network = &network_, service, method, from = service_, inc = incarnation_, message] {
+          const auto there = network->services_.find(service);
+          if (there != network->services_.end()) {
+            there->second.endpoint->deliver(*there->second.router, method, message, from);
+            return;
+          }
+          Endpoint* sender = network->alive(from, inc);
+          if (sender != nullptr) sender->peer_went_down(service);
+        });
   }
 }
 

@@ -52,6 +52,8 @@ class Network {
   bool arrives(const std::string& from, const std::string& to);
   runtime::Duration delay();
   void after(runtime::Duration delay, std::function<void()> action);
+  // nullptr when that incarnation is down.
+  Endpoint* alive(const std::string& service, std::uint64_t incarnation);
   void take_down(const std::string& service);
 
   runtime::Loop& loop_;

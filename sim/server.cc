@@ -47,7 +47,7 @@ Task<void> Server::start() {
   up_ = true;
 }
 
-Task<void> Server::crash(runtime::Duration linger) {
+void Server::kill(runtime::Duration linger) {
   up_ = false;
   process_->caller->take_down();
   disk_.crash(random_);
@@ -55,6 +55,9 @@ Task<void> Server::crash(runtime::Duration linger) {
   tree_.disconnect(session);
   coordination::MemoryTree* tree = &tree_;
   loop_.start_timer(loop_.now() + linger, [tree, session] { tree->expire(session); });
+}
+
+Task<void> Server::bury() {
   co_await process_->server->coordination_lost();
   co_await unwind();
 }

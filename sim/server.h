@@ -27,9 +27,10 @@ class Server {
 
   runtime::Task<void> start();
   // As kill -9 with a power cut: nothing more leaves it, the disk loses what was not synced. Its
-  // ephemeral nodes vanish after `linger`. Returns when the process's objects are unwound, cut off
-  // from everything.
-  runtime::Task<void> crash(runtime::Duration linger);
+  // ephemeral nodes vanish after `linger`. Its clients then close, and bury() unwinds the process's
+  // objects, cut off from everything as they are.
+  void kill(runtime::Duration linger);
+  runtime::Task<void> bury();
   // In order, as on SIGTERM.
   runtime::Task<void> stop();
   // Its coordination session ends while it lives: it opens another, as the service does.

@@ -3,8 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
-#include <deque>
 
 #include "common/checksum.h"
 #include "common/error.h"
@@ -95,7 +95,6 @@ class World {
     for (std::size_t i = 0; i < kServers; ++i) {
       servers_.push_back(std::make_unique<Server>(loop_, tree_, network_, kDomain,
                                                   fmt::format("vs{}", i + 1), seed * 10 + i, log));
-      attached_.emplace_back();
     }
     log.info("sim", {{"seed", seed}}, faults_.describe());
   }
@@ -105,7 +104,7 @@ class World {
     for (auto& server : servers_) loop_.run(server->start());
     network_.faults = faults_.network;
     end_of_faults_ = loop_.now() + kFaultyTime;
-    for (std::size_t i = 0; i < kClients; ++i) clients_.spawn(client(i));
+    for (std::size_t i = 0; i < kClients; ++i) clients_.spawn(client());
     plan_faults();
     loop_.run(until(end_of_faults_));
     loop_.run(heal());
@@ -118,6 +117,11 @@ class World {
     outcome.virtual_time = loop_.now().time_since_epoch();
     outcome.trace = trace_;
     if (!failure_) failure_ = history_.violation();
+    if (failure_) {
+      for (std::uint64_t block = 0; block < kBlocks; ++block) {
+        outcome.history += fmt::format("block {}\n{}", block, history_.of_block(block));
+      }
+    }
     outcome.failure = failure_;
     return outcome;
   }
@@ -177,13 +181,8 @@ class World {
   }
 
   // ---- clients
-  struct Attachment {
-    std::unique_ptr<volume::VolumeClient> client;
-    std::size_t server = 0;
-  };
-
   // One NBD client: attached to a server while that lives, then to another.
-  Task<void> client(std::size_t number) {
+  Task<void> client() {
     while (!finishing_) {
       const std::size_t at = client_random_.below(kServers);
       if (!servers_[at]->up()) {
@@ -199,28 +198,25 @@ class World {
         co_await pause(50ms);
         continue;
       }
-      attached_[at].push_back(attached.get());
+      ++attached_[at];
       runtime::TaskGroup requests(loop_, [this](std::exception_ptr error) { note(error); });
-      const std::uint64_t wanted = 20 + client_random_.below(200);
-      for (std::uint64_t i = 0; i < wanted && !finishing_ && is_attached(at, attached.get()); ++i) {
-        while (requests.running() >= 4) co_await pause(1ms);
-        if (!is_attached(at, attached.get())) break;
+      const auto goes_on = [&] { return !finishing_ && servers_[at]->up(); };
+      for (std::uint64_t left = 20 + client_random_.below(200); left > 0 && goes_on(); --left) {
         const bool reads = client_random_.below(100) < 40;
         const std::uint64_t first = client_random_.below(kBlocks);
         const std::uint64_t count =
             1 + client_random_.below(std::min<std::uint64_t>(3, kBlocks - first));
         requests.spawn(reads ? read(*attached, first, count) : write(*attached, first, count));
         co_await pause(std::chrono::microseconds(client_random_.below(20000)));
+        while (requests.running() >= 4 && goes_on()) co_await pause(1ms);
       }
-      (void)number;
-      std::erase(attached_[at], attached.get());
+      // Some clients wait for their answers, some just go.
+      const bool patient = client_random_.below(2) == 0;
+      while (patient && requests.running() > 0 && servers_[at]->up()) co_await pause(1ms);
       co_await attached->close();
       co_await requests.close();
+      --attached_[at];
     }
-  }
-  bool is_attached(std::size_t server, const volume::VolumeClient* client) const {
-    return std::find(attached_[server].begin(), attached_[server].end(), client) !=
-           attached_[server].end();
   }
 
   Task<void> write(volume::VolumeClient& to, std::uint64_t first, std::uint64_t count) {
@@ -297,11 +293,9 @@ class World {
     if (!servers_[at]->up() || busy_[at]) co_return;
     busy_[at] = true;
     ++crashes_;
-    std::vector<volume::VolumeClient*> gone = std::exchange(attached_[at], {});
-    runtime::TaskGroup closing(loop_, [this](std::exception_ptr error) { note(error); });
-    for (volume::VolumeClient* one : gone) closing.spawn(one->close());
-    co_await servers_[at]->crash(linger);
-    co_await closing.close();
+    servers_[at]->kill(linger);
+    while (attached_[at] > 0) co_await pause(1ms);
+    co_await servers_[at]->bury();
     co_await pause(away);
     co_await servers_[at]->start();
     busy_[at] = false;
@@ -404,8 +398,8 @@ class World {
   const Faults faults_;
   std::unique_ptr<coordination::Client> admin_;
   std::vector<std::unique_ptr<Server>> servers_;
-  std::vector<std::vector<volume::VolumeClient*>> attached_;
-  std::array<bool, kServers> busy_{};  // a fault is under way at that server
+  std::array<std::size_t, kServers> attached_{};  // clients at each server
+  std::array<bool, kServers> busy_{};             // a fault is under way at that server
   History history_;
   Value last_value_ = 0;
   std::uint64_t trace_ = 0;

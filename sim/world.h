@@ -35,6 +35,7 @@ struct Faults {
 
 struct Outcome {
   std::optional<std::string> failure;
+  std::string history;  // of a failed run: every operation of every block
   std::uint64_t acknowledged = 0;
   std::uint64_t reads = 0;
   std::uint64_t elections = 0;  // highest term reached

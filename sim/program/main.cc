@@ -72,6 +72,7 @@ int main(int argc, char** argv) {
     if (!outcome.failure) continue;
     ++failed;
     fmt::print("seed {}: {}\n", seed, *outcome.failure);
+    if (options.trace) fmt::print(stderr, "{}", outcome.history);
   }
   fmt::print(
       "{} seeds, {} failed; {:.1f} simulated hours, {} writes acknowledged, {} blocks read, {} "

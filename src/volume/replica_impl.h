@@ -108,6 +108,8 @@ struct Replica::Impl {
   Task<Op> propose(protocol::EntryHeader header, Buffer payload);
   Task<void> pump_proposals();
   Task<void> propose_batch();
+  bool stays_open(Op session) const;
+  void note_attach(const Buffer& payload);
   void finish(Proposal* proposal);
   void finish_committed(Op op);
   void propose_no_op();
@@ -184,6 +186,7 @@ struct Replica::Impl {
   RangeLocks ranges;
   std::set<std::pair<Op, std::uint64_t>> in_flight;  // (session, sequence) under way
   runtime::Event in_flight_changed;
+  std::set<Op> closed_sessions;  // of this leadership: by attach entries in its journal
   runtime::Mutex attaching;
   std::uint64_t leaderships = 0;   // counts: a task that spans two must not go on
   Op serve_from;                   // of this leadership: nothing is served before this is applied

@@ -401,6 +401,25 @@ Task<void> Replica::Impl::pump_proposals() {
   if (error) fail("proposing", error);
 }
 
+// Whether a change of that session takes effect if it is the next entry. An attach that is in the
+// journal and not applied yet may have closed the session since the change was admitted: then the
+// change would be committed, and change nothing.
+bool Replica::Impl::stays_open(Op session) const {
+  if (session == Op(0)) return true;
+  return sessions.all().contains(session) && !closed_sessions.contains(session);
+}
+
+void Replica::Impl::note_attach(const Buffer& payload) {
+  const auto attach = replication::Attach::decode(as_text(payload.view()));
+  DATOM_CHECK(attach.has_value());
+  std::erase_if(closed_sessions, [this](Op session) { return !sessions.all().contains(session); });
+  for (const auto& [session, open] : sessions.all()) {
+    const bool closes = volume.access == protocol::Access::exclusive || session == attach->closes ||
+                        open.client == attach->client;
+    if (closes) closed_sessions.insert(session);
+  }
+}
+
 Task<void> Replica::Impl::propose_batch() {
   const std::uint64_t leadership = leaderships;
   std::size_t bytes = 0;
@@ -432,6 +451,14 @@ Task<void> Replica::Impl::propose_batch() {
       finish(proposal);
       continue;
     }
+    if (!stays_open(proposal->header.session)) {
+      proposal->error =
+          std::make_exception_ptr(Error(Code::session_expired, "volume {}: session {} was closed",
+                                        volume.name, proposal->header.session.value()));
+      finish(proposal);
+      continue;
+    }
+    if (proposal->header.kind == protocol::EntryKind::attach) note_attach(proposal->payload);
     proposal->header.term = group->term();
     proposal->header.op = last.op.next();
     proposal->header.previous = last.checksum;
@@ -442,7 +469,7 @@ Task<void> Replica::Impl::propose_batch() {
     in_commit.push_back(proposal);
   }
   proposal_room.wake_all();
-  if (no_space) co_return;
+  if (builder.empty()) co_return;
   perform(group->propose(now(), std::make_shared<const protocol::EntryBatch>(builder.finish())));
 }
 

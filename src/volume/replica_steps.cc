@@ -96,6 +96,7 @@ void Replica::Impl::changed(const replication::Changed& change) {
   lead_changes ? log.info("replica.state", fields) : log.debug("replica.state", fields);
   if (change.to == replication::State::leader_functional) {
     serve_from = group->commit();
+    closed_sessions.clear();
     rounds_begun = rounds_confirmed = 0;
     round_running = round_wanted = false;
   } else if (replication::role_of(change.from) == replication::Role::leader) {
