@@ -129,6 +129,7 @@ Task<void> ConfigNode::start_cache() {
   rpc::ConnectionCacheOptions options;
   options.domain = settings_.node.domain;
   options.self = settings_.service.name;
+  options.log = seams_.log;
   cache_ =
       std::make_unique<rpc::ConnectionCache>(loop(), *seams_.loops[0].network, *client_, options);
   co_return;
@@ -157,6 +158,7 @@ Task<void> ConfigNode::take_role() {
   rpc::ServerOptions server_options;
   server_options.domain = settings_.node.domain;
   server_options.self = settings_.service.name;
+  server_options.log = seams_.log;
   const LoopSeams& here = seams_.loops[0];
   http::Handler pages =
       admin::with_api(admin::service_pages(*seams_.metrics, [this] { return health(); }),

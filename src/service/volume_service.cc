@@ -172,6 +172,7 @@ Task<void> VolumeService::start_shard_cache(std::size_t shard) {
   rpc::ConnectionCacheOptions options;
   options.domain = settings_.node.domain;
   options.self = settings_.service.name;
+  options.log = seams_.log;
   options.shard = static_cast<std::uint32_t>(shard);
   here.cache = std::make_unique<rpc::ConnectionCache>(*here.seams.loop, *here.seams.network,
                                                       *here.steady, options);
@@ -206,6 +207,7 @@ Task<void> VolumeService::load() {
   rpc::ServerOptions server_options;
   server_options.domain = settings_.node.domain;
   server_options.self = settings_.service.name;
+  server_options.log = seams_.log;
   http::Handler pages = admin::service_pages(*seams_.metrics, [this] { return health(); });
   server_ = std::make_unique<rpc::Server>(serving, std::move(listener_), server_options,
                                           serve_http(loop(), std::move(pages)));
