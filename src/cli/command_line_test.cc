@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "cli/cli.h"
@@ -119,6 +120,18 @@ TEST_F(CommandLine, ARootThatIsNoNodeIsNotFound) {
   const Outcome outcome = run({"startservice", "vs1", "--root", root_});
   EXPECT_EQ(outcome.status, kNotFound);
   EXPECT_THAT(outcome.err, HasSubstr("datom addnode"));
+}
+
+TEST_F(CommandLine, ServicesOfANodeOfAnotherDomainAreLeftAlone) {
+  std::ofstream(root_ + "/node.json")
+      << R"({"format":1,"node":"n1","uuid":"9df6829b-a1ed-482b-8633-d9efbe647669",)"
+      << R"("domain":"main","coordination":"zk://127.0.0.1:1","nic_if":"127.0.0.1",)"
+      << R"("services":[{"name":"vs1","type":"volumeserver","port":1,"nbd_port":2}]})";
+  for (const std::string command : {"startservice", "stopservice"}) {
+    const Outcome outcome = run({command, "vs1", "--root", root_, "--domain_name", "other"});
+    EXPECT_EQ(outcome.status, kUsage);
+    EXPECT_THAT(outcome.err, HasSubstr("node 'n1' is of domain 'main', expected 'other'"));
+  }
 }
 
 TEST_F(CommandLine, AddNodeAsksNobodyWhoCannotAnswer) {

@@ -34,6 +34,10 @@ NodeRoot read_node_root(const GlobalOptions& options) {
                 "{} is missing: give the --root of a node, or make one: datom addnode",
                 service::node_file_path(root));
   }
+  if (!options.domain_name.empty() && options.domain_name != node->domain) {
+    throw Error(Code::invalid_argument, "node '{}' is of domain '{}', expected '{}'", node->node,
+                node->domain, options.domain_name);
+  }
   return {std::move(root), *std::move(node)};
 }
 

@@ -30,8 +30,10 @@ std::string holder(int descriptor) {
 }  // namespace
 
 FileLock::FileLock(const std::string& path, const std::string& what) {
-  std::error_code ignored;  // the open below tells what is wrong
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw_errno(error.value(), "cannot make " + folder.string());
   descriptor_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw_errno(errno, "cannot open " + path);
   if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {

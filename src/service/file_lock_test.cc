@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <optional>
 
 #include "common/error.h"
@@ -50,12 +51,14 @@ TEST_F(FileLockTest, TwoServicesOfOneRootDoNotCollide) {
   EXPECT_NO_THROW(FileLock(root_ + "/run/cfg1.lock", "service 'cfg1'"));
 }
 
-TEST_F(FileLockTest, UnwritableRootIsAnErrorWithItsPath) {
+TEST_F(FileLockTest, FolderThatCannotBeMadeIsAnErrorThatSaysWhy) {
+  std::ofstream(root_ + "/file") << "in the way";
   try {
-    const FileLock lock("/proc/none/x.lock", "x");
+    const FileLock lock(root_ + "/file/run/x.lock", "x");
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("/proc/none/x.lock"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("cannot make " + root_ + "/file/run"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("Not a directory"));
   }
 }
 
