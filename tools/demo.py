@@ -245,7 +245,8 @@ def demo_cluster(play, story, kills):
     if sha256(prefix) != expected:
         raise Failure("the image that was copied in reads back changed")
     story.done(f"{speed}, sha256 {expected[:12]}... equal")
-    return f"{kills} kills, no error, nothing lost; longest pause {max(pauses) * 1e3:.0f} ms"
+    return (f"kill -9 of the leader, {kills} times: no error, nothing lost, longest pause "
+            f"{max(pauses) * 1e3:.0f} ms")
 
 
 def main():
