@@ -40,8 +40,8 @@ HOUSE = {
     "src/programs/CMakeLists.txt":
         "add_executable(datom main.cc)\ntarget_link_libraries(datom PRIVATE datom_top)\n",
     "src/programs/main.cc": '#include "top/top.h"\n',
-    "ARCHITECTURE.md": "<!-- rooms -->\n```\nprograms         main\ntop\n"
-                       "journal   wire          devices, if you like\nbase\n```\n",
+    "ARCHITECTURE.md": "# House\n\n| room | what |\n|---|---|\n| `programs` | `main` |\n"
+                       "| `top` | all |\n| `journal`, `wire` | devices |\n| `base` | bytes |\n",
 }
 
 
@@ -104,11 +104,12 @@ class LayersTest(unittest.TestCase):
         self.assert_found({"src/CMakeLists.txt": "set(rooms journal base wire top programs)\n"},
                           "lists journal before base")
 
-    def test_a_ladder_that_draws_too_little_too_much_or_upside_down(self):
-        drawn = "<!-- rooms -->\n```text\nprograms\nbase\ntop\njournal   attic\n```\n"
-        for words in ("draws attic, which is no room", "does not draw wire",
-                      "draws base no lower than journal"):
-            self.assert_found({"ARCHITECTURE.md": drawn}, words)
+    def test_a_table_of_rooms_that_lists_too_little_too_much_or_upside_down(self):
+        table = ("| room | what |\n|---|---|\n| `programs` | |\n| `base` | |\n| `top` | |\n"
+                 "| `journal`, `attic` | |\n")
+        for words in ("lists attic, which is no room", "does not list wire",
+                      "lists base no lower than journal"):
+            self.assert_found({"ARCHITECTURE.md": table}, words)
 
 
 class TextTest(unittest.TestCase):
@@ -122,7 +123,7 @@ class TextTest(unittest.TestCase):
         self.assert_found("src/a.cc", "int a; ", "blanks at the end")
         self.assert_found("src/a_test.cc", "  std::this_thread::" "sleep_for(1s);", "sleeps")
         self.assert_found("src/a_test.cc", "  ::sleep" "(1);", "sleeps")
-        self.assert_found("docs/a.md", "see /ho" "me/me/datom", "path of one machine")
+        self.assert_found("docs/a.md", "see /ho" "me/you/datom", "path of one machine")
 
     def test_a_line_in_order(self):
         for line in ("co_await timer.sleep_for(delay);", "co_await runtime::sleep(loop, 1s);",
