@@ -10,10 +10,19 @@ namespace {
 
 constexpr std::size_t kMaxShown = 80;
 
-// What is there, short enough for one line.
-std::string shown(std::string text) {
-  if (text.size() > kMaxShown) text = text.substr(0, kMaxShown) + "...";
-  return text;
+// What is there, fit for one line of text, whatever it is: short, control characters and bytes
+// outside ASCII as \xNN.
+std::string shown(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (result.size() >= kMaxShown) return result + "...";
+    if (c >= ' ' && c <= '~') {
+      result += c;
+    } else {
+      result += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return result;
 }
 
 std::string shown(const boost::json::value* value) {
@@ -26,8 +35,8 @@ JsonFields JsonFields::parse(std::string_view kind, std::string_view text) {
   boost::json::error_code error;
   boost::json::value value = boost::json::parse({text.data(), text.size()}, error);
   if (error || !value.is_object()) {
-    throw Error(Code::corrupt, "{}: found '{}', expected a JSON object{}{}", kind,
-                shown(std::string(text)), error ? ": " : "", error ? error.message() : "");
+    throw Error(Code::corrupt, "{}: found '{}', expected a JSON object{}{}", kind, shown(text),
+                error ? ": " : "", error ? error.message() : "");
   }
   return {fmt::format("{}: field ", kind), std::move(value.get_object())};
 }

@@ -190,6 +190,8 @@ TEST(Records, GarbageIsRefused) {
     EXPECT_THAT(refusal<VolumeRecord>(text),
                 AllOf(HasSubstr("volume record"), HasSubstr("expected a JSON object")));
   }
+  EXPECT_THAT(refusal<VolumeRecord>(std::string("\0\n\xff", 3)),
+              HasSubstr(R"(found '\x00\x0a\xff', expected a JSON object)"));
   EXPECT_LT(refusal<NodeRecord>(std::string(10'000, 'x')).size(), 300u);
   refusal<NodeRecord>(std::string(10'000, '['));
 }
