@@ -8,45 +8,54 @@ from cluster import PATIENCE, Cluster, TestCase, connect
 from content import BLOCK, Writer, WriteLog
 
 SIZE = 16 << 20
-AWAY = 30  # seconds; several session timeouts
+SESSION_TIMEOUT = 6  # seconds
 
 
 class ZooKeeperAway(TestCase):
-    def check_io_goes_on(self, leave, come_back):
-        cluster = Cluster(self)
-        cluster.create("db", SIZE)
-        leader = cluster.leader("db")
-        through = cluster.others(leader)[0]
-        log = WriteLog(SIZE // BLOCK)
-        writer = Writer(through.uri("db"), log)
-        writer.wait_acknowledged(200, PATIENCE)
-        leave(cluster.zookeeper)
-        end = time.monotonic() + AWAY
+    def setUp(self):
+        super().setUp()
+        self.cluster = Cluster(self)
+        self.zookeeper = self.cluster.zookeeper
+        self.cluster.create("db", SIZE)
+        self.leader = self.cluster.leader("db")
+        self.through = self.cluster.others(self.leader)[0]
+        self.log = WriteLog(SIZE // BLOCK)
+        self.writer = Writer(self.through.uri("db"), self.log)
+        self.writer.wait_acknowledged(200, PATIENCE)
+
+    def expect_io(self, seconds):
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            writer.wait_acknowledged(200, PATIENCE)
-        come_back(cluster.zookeeper)
-        writer.wait_acknowledged(200, PATIENCE)
-        # Sessions are new or renewed: the next election finds a leader.
-        cluster.wait_healthy("db")
-        leader = cluster.leader("db")
-        if leader is through:
-            writer.stop()
-            writer = None
-        leader.kill()
-        cluster.leader_other_than("db", leader)
-        leader.start()
-        cluster.wait_healthy("db")
-        if writer:
-            writer.wait_acknowledged(200, PATIENCE)
-            writer.stop()
-        log.verify(connect(through, "db"))
+            self.writer.wait_acknowledged(200, PATIENCE)
 
-    def test_frozen(self):
-        self.check_io_goes_on(lambda zookeeper: zookeeper.process.send_signal(signal.SIGSTOP),
-                              lambda zookeeper: zookeeper.process.send_signal(signal.SIGCONT))
+    def finish(self):
+        self.writer.wait_acknowledged(200, PATIENCE)
+        self.writer.stop()
+        self.log.verify(connect(self.through, "db"))
 
-    def test_killed_and_restarted(self):
-        self.check_io_goes_on(lambda zookeeper: zookeeper.kill(), lambda zookeeper: zookeeper.start())
+    def test_frozen_for_longer_than_sessions_last(self):
+        self.zookeeper.process.send_signal(signal.SIGSTOP)
+        self.expect_io(2.5 * SESSION_TIMEOUT)
+        self.zookeeper.process.send_signal(signal.SIGCONT)
+        self.writer.wait_acknowledged(200, PATIENCE)
+        self.cluster.wait_healthy("db")
+        # Sessions are renewed: the next election finds a leader.
+        leader = self.cluster.leader("db")
+        if leader is not self.through:
+            leader.kill()
+        self.finish()
+
+    def test_killed_and_the_leader_with_it_before_it_is_back(self):
+        self.zookeeper.kill()
+        self.expect_io(30)
+        self.leader.kill()
+        # Nobody can be elected now. Nothing fails: I/O waits.
+        self.zookeeper.start()
+        self.finish()
+        self.leader.start()
+        self.cluster.wait_healthy("db")
+        self.cluster.make_leader("db", self.leader)
+        self.log.verify(connect(self.leader, "db"))
 
 
 if __name__ == "__main__":
