@@ -8,7 +8,7 @@
 namespace datom::volume {
 namespace {
 
-constexpr std::size_t kMaxRecentBytes = 32 << 20;
+constexpr std::size_t kMaxRecentBytes = 8 << 20;
 constexpr std::size_t kApplyBytes = 4 << 20;
 constexpr std::size_t kKeptFingerprints = 64;
 constexpr std::size_t kMaxDirtyTable = 32 << 20;
