@@ -30,19 +30,30 @@ bool takes_value(const CLI::App* command, const std::string& option) {
   return false;
 }
 
-// The command of `parent` that the word means; nullptr where there is none.
+std::string names_of(const std::vector<const CLI::App*>& commands) {
+  std::string names;
+  for (const CLI::App* command : commands) {
+    names += (names.empty() ? "" : ", ") + command->get_name();
+  }
+  return names;
+}
+
+// The command of `parent` that the word means; nullptr where `parent` has no commands.
 const CLI::App* find_command(const CLI::App& parent, const std::string& word) {
+  const std::vector<const CLI::App*> commands =
+      parent.get_subcommands([](const CLI::App*) { return true; });
+  if (commands.empty()) return nullptr;
   std::vector<const CLI::App*> fitting;
-  for (const CLI::App* command : parent.get_subcommands([](const CLI::App*) { return true; })) {
+  for (const CLI::App* command : commands) {
     if (command->get_name() == word) return command;
     if (command->get_name().starts_with(word)) fitting.push_back(command);
   }
-  if (fitting.size() <= 1) return fitting.empty() ? nullptr : fitting.front();
-  std::string names;
-  for (const CLI::App* command : fitting) {
-    names += (names.empty() ? "" : ", ") + command->get_name();
+  if (fitting.size() == 1) return fitting.front();
+  if (fitting.empty()) {
+    throw Error(Code::invalid_argument, "there is no command '{}'; there are {}", word,
+                names_of(commands));
   }
-  throw Error(Code::invalid_argument, "'{}' may be several commands: {}", word, names);
+  throw Error(Code::invalid_argument, "'{}' may be several commands: {}", word, names_of(fitting));
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace datom::cli {
 
 // The arguments (without the program's name) as `app` spells them: '-' in the names of options
 // becomes '_' ("--nbd-port" is "--nbd_port"), and command words are completed from unique prefixes
-// ("vol cr" is "volume create"). What it does not know is left for the parser to refuse.
-// Throws Error{invalid_argument} where a prefix fits several commands, listing them.
+// ("prop ls" is "property ls"). What else it does not know is left for the parser to refuse.
+// Throws Error{invalid_argument} where a command word fits none or several, listing them.
 std::vector<std::string> spell_out(const CLI::App& app, std::vector<std::string> arguments);
 
 }  // namespace datom::cli

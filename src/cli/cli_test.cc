@@ -113,6 +113,16 @@ TEST_F(Arguments, AmbiguousPrefixListsTheCommands) {
   }
 }
 
+TEST_F(Arguments, UnknownWordListsTheCommandsThereAre) {
+  try {
+    spell_out(app_, {"volume", "resize"});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+    EXPECT_THAT(error.what(), HasSubstr("no command 'resize'; there are create, ls"));
+  }
+}
+
 TEST_F(Arguments, DashAndUnderscoreAreAlikeInOptionsOnly) {
   EXPECT_THAT(spell_out(app_, {"volume", "create", "my-vol", "--nbd-port", "7-1"}),
               ElementsAre("volume", "create", "my-vol", "--nbd_port", "7-1"));
@@ -130,8 +140,8 @@ TEST_F(Arguments, NothingIsTouchedAfterTwoDashes) {
   EXPECT_THAT(spell_out(app_, {"--", "ver", "--a-b"}), ElementsAre("--", "ver", "--a-b"));
 }
 
-TEST_F(Arguments, UnknownWordsAreLeftToTheParser) {
-  EXPECT_THAT(spell_out(app_, {"nonsense", "--no-such"}), ElementsAre("nonsense", "--no_such"));
+TEST_F(Arguments, UnknownOptionsAreLeftToTheParser) {
+  EXPECT_THAT(spell_out(app_, {"version", "--no-such"}), ElementsAre("version", "--no_such"));
 }
 
 }  // namespace
