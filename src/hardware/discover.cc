@@ -1,4 +1,5 @@
 #include <hwloc.h>
+#include <unistd.h>
 
 #include <memory>
 #include <type_traits>
@@ -34,6 +35,15 @@ std::string processor_model(hwloc_topology_t topology) {
   return {};
 }
 
+// Not hwloc's sum over NUMA nodes: that misses memory which was plugged in after the start.
+std::uint64_t memory_bytes() {
+  const long pages = sysconf(_SC_PHYS_PAGES);
+  const long page = sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0
+             ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page)
+             : 0;
+}
+
 }  // namespace
 
 protocol::HardwareRecord discover(const SystemPaths& paths) {
@@ -42,8 +52,8 @@ protocol::HardwareRecord discover(const SystemPaths& paths) {
     hardware.processor = processor_model(topology.get());
     hardware.cores = count(topology.get(), HWLOC_OBJ_CORE);
     hardware.threads = count(topology.get(), HWLOC_OBJ_PU);
-    hardware.memory_bytes = hwloc_get_root_obj(topology.get())->total_memory;
   }
+  hardware.memory_bytes = memory_bytes();
   hardware.disks = discover_disks(paths.block);
   hardware.links = discover_links(paths.net, interface_addresses());
   return hardware;
