@@ -68,19 +68,28 @@ def wait_for(condition, what, timeout=PATIENCE, interval=0.05):
 _given_ports = set()
 
 
-def free_port():
-    """A port that nobody listens on, below the range from which the kernel takes ports for outgoing connections."""
+def free_ports(count):
+    """The first of `count` ports in a row that nobody listens on, below the range from which the kernel takes ports for
+    outgoing connections."""
     while True:
-        port = random.randrange(12000, 32000)
-        if port in _given_ports:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        _given_ports.add(port)
-        return port
+        first = random.randrange(12000, 32000 - count)
+        ports = range(first, first + count)
+        if _given_ports.isdisjoint(ports) and all(is_free(port) for port in ports):
+            _given_ports.update(ports)
+            return first
+
+
+def free_port():
+    return free_ports(1)
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 # ---- processes and folders of a test, found by the folder's name
