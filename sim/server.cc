@@ -2,20 +2,24 @@
 
 #include "common/check.h"
 #include "protocol/methods.h"
+#include "sim/disk.h"
 
 namespace datom::sim {
 
 using runtime::Task;
 
 Server::Server(runtime::VirtualLoop& loop, coordination::MemoryTree& tree, Network& network,
-               std::string domain, std::string name, std::uint64_t seed, telemetry::Log log)
+               std::string domain, std::string name, std::uint64_t seed, runtime::Duration slowest,
+               telemetry::Log log)
     : loop_(loop),
       tree_(tree),
       network_(network),
       domain_(std::move(domain)),
       name_(std::move(name)),
       log_(log.with({"service", name_})),
-      random_(seed) {}
+      random_(seed),
+      disk_random_(seed ^ 0x9393),
+      slowest_(slowest) {}
 
 Server::~Server() {
   DATOM_CHECK(process_ == nullptr);
@@ -25,7 +29,8 @@ Task<void> Server::start() {
   DATOM_CHECK(process_ == nullptr);
   process_ = std::make_unique<Process>();
   Process& process = *process_;
-  process.files = runtime::make_memory_filesystem(loop_, disk_);
+  process.files = make_slow_filesystem(runtime::make_memory_filesystem(loop_, disk_), loop_,
+                                       disk_random_, slowest_);
   process.sessions.push_back(tree_.open_session(loop_));
   process.properties =
       std::make_unique<properties::Properties>(loop_, domain_, [](const std::string&) {});

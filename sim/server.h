@@ -20,8 +20,10 @@ namespace datom::sim {
 
 class Server {
  public:
+  // `slowest` is how long an operation of its disk takes at most.
   Server(runtime::VirtualLoop& loop, coordination::MemoryTree& tree, Network& network,
-         std::string domain, std::string name, std::uint64_t seed, telemetry::Log log);
+         std::string domain, std::string name, std::uint64_t seed, runtime::Duration slowest,
+         telemetry::Log log);
   // Down.
   ~Server();
 
@@ -64,6 +66,8 @@ class Server {
   const std::string name_;
   telemetry::Log log_;
   runtime::SeededRandom random_;
+  runtime::SeededRandom disk_random_;
+  const runtime::Duration slowest_;
   runtime::MemoryDisk disk_;
   bool up_ = false;
   std::unique_ptr<Process> process_;

@@ -58,7 +58,8 @@ Faults Faults::draw(runtime::Random& random) {
   faults.network.repeat_percent = some(40, 20);
   faults.network.reorder_percent = some(40, 20);
   faults.network.longest_delay = std::chrono::microseconds(1 + random.below(20000));
-  faults.crashes = some(80, 8);
+  faults.slowest_disk = std::chrono::microseconds(1 + random.below(3000));
+  faults.crashes = some(80, 12);
   faults.crashes_of_all = some(20, 2);
   faults.partitions = some(50, 4);
   faults.coordination_cuts = some(40, 3);
@@ -71,10 +72,12 @@ Faults Faults::draw(runtime::Random& random) {
 
 std::string Faults::describe() const {
   return fmt::format(
-      "loss {}% repeat {}% reorder {}% delay {} us, crashes {}, of all {}, partitions {}, "
+      "loss {}% repeat {}% reorder {}% delay {} us, disk {} us, crashes {}, of all {}, partitions "
+      "{}, "
       "coordination cuts {}, expiries {}{}{}{}",
       network.loss_percent, network.repeat_percent, network.reorder_percent,
-      std::chrono::duration_cast<std::chrono::microseconds>(network.longest_delay).count(), crashes,
+      std::chrono::duration_cast<std::chrono::microseconds>(network.longest_delay).count(),
+      std::chrono::duration_cast<std::chrono::microseconds>(slowest_disk).count(), crashes,
       crashes_of_all, partitions, coordination_cuts, expiries, lingering ? ", lingering" : "",
       tiny_journal ? ", tiny journal" : "", shared ? ", shared" : "");
 }
@@ -94,7 +97,8 @@ class World {
     admin_ = tree_.open_session(loop_);
     for (std::size_t i = 0; i < kServers; ++i) {
       servers_.push_back(std::make_unique<Server>(loop_, tree_, network_, kDomain,
-                                                  fmt::format("vs{}", i + 1), seed * 10 + i, log));
+                                                  fmt::format("vs{}", i + 1), seed * 10 + i,
+                                                  faults_.slowest_disk, log));
     }
     log.info("sim", {{"seed", seed}}, faults_.describe());
   }

@@ -20,14 +20,15 @@ namespace datom::sim {
 // What befalls the domain; drawn from the seed, so that each seed tries another mixture.
 struct Faults {
   NetworkFaults network;
-  int crashes = 0;            // of a server, during the whole run
-  int crashes_of_all = 0;     // all servers at the same time
-  int partitions = 0;         // one server cut off, both ways or one way
-  int coordination_cuts = 0;  // a server cannot reach coordination for a while
-  int expiries = 0;           // of a live server's session
-  bool lingering = false;     // a dead server's ephemeral nodes stay for some seconds
-  bool tiny_journal = false;  // followers that were away copy blocks
-  bool shared = false;        // several clients write at once
+  runtime::Duration slowest_disk{};  // an operation takes up to so long
+  int crashes = 0;                   // of a server, during the whole run
+  int crashes_of_all = 0;            // all servers at the same time
+  int partitions = 0;                // one server cut off, both ways or one way
+  int coordination_cuts = 0;         // a server cannot reach coordination for a while
+  int expiries = 0;                  // of a live server's session
+  bool lingering = false;            // a dead server's ephemeral nodes stay for some seconds
+  bool tiny_journal = false;         // followers that were away copy blocks
+  bool shared = false;               // several clients write at once
 
   static Faults draw(runtime::Random& random);
   std::string describe() const;
