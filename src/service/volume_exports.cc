@@ -1,5 +1,6 @@
 #include "service/volume_exports.h"
 
+#include <optional>
 #include <utility>
 
 #include "common/check.h"
@@ -102,9 +103,8 @@ Task<std::vector<nbd::ExportInfo>> VolumeExports::list() {
 }
 
 Task<nbd::ExportInfo> VolumeExports::describe(std::string name) {
-  for (const VolumeRecord& record : shard_here().volumes()) {
-    if (record.name == name && !record.removing) co_return info_of(record);
-  }
+  const std::optional<VolumeRecord> record = co_await shard_here().find(name);
+  if (record) co_return info_of(*record);
   throw Error(Code::not_found, "there is no volume '{}'", name);
 }
 

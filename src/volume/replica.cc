@@ -50,7 +50,30 @@ Replica::Impl::Impl(Seams seams_, protocol::VolumeRecord volume_, protocol::Repl
       rounds_changed(loop()),
       served(loop()),
       copy_timer(loop()),
-      tasks(loop(), [this](std::exception_ptr error) { fail("working", error); }) {}
+      tasks(loop(), [this](std::exception_ptr error) { fail("working", error); }) {
+  make_metrics();
+}
+
+void Replica::Impl::make_metrics() {
+  telemetry::Metrics& metrics = *seams.metrics;
+  const telemetry::Labels labels = {{"service", options.service}, {"volume", volume.name}};
+  reads_total =
+      metrics.counter("datom_reads_total", "Reads that this replica served as leader.", labels);
+  read_bytes_total =
+      metrics.counter("datom_read_bytes_total", "Bytes read from this replica as leader.", labels);
+  changes_total =
+      metrics.counter("datom_changes_total",
+                      "Writes, zeroes and trims committed by this replica as leader.", labels);
+  change_bytes_total = metrics.counter(
+      "datom_change_bytes_total", "Bytes of the ranges changed by this replica as leader.", labels);
+  change_seconds = metrics.histogram(
+      "datom_change_seconds", "From a change's arrival at the leader to its commit.", labels);
+  leads = metrics.gauge("datom_replica_leads", "1 while this replica leads and serves, else 0.",
+                        labels);
+  term_gauge = metrics.gauge("datom_replica_term", "The term that this replica promised.", labels);
+  applied_gauge = metrics.gauge("datom_replica_applied_op",
+                                "The last op applied to this replica's blocks.", labels);
+}
 
 // ---- opening ------------------------------------------------------------------------------------
 

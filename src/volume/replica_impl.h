@@ -54,6 +54,7 @@ struct Replica::Impl {
        ReplicaOptions options);
 
   // ---- replica.cc
+  void make_metrics();
   Task<void> load();
   Task<void> make_files();
   void check_files() const;
@@ -209,6 +210,16 @@ struct Replica::Impl {
   // Fingerprints of this replica at recent ops, to compare with the leader's.
   std::deque<std::pair<Op, std::uint64_t>> fingerprints;
   bool divergence_reported = false;
+
+  // Shown on the metrics page.
+  std::unique_ptr<telemetry::Counter> reads_total;
+  std::unique_ptr<telemetry::Counter> read_bytes_total;
+  std::unique_ptr<telemetry::Counter> changes_total;
+  std::unique_ptr<telemetry::Counter> change_bytes_total;
+  std::unique_ptr<telemetry::Histogram> change_seconds;
+  std::unique_ptr<telemetry::Gauge> leads;
+  std::unique_ptr<telemetry::Gauge> term_gauge;
+  std::unique_ptr<telemetry::Gauge> applied_gauge;
 
   // Effects not performed yet: performing one may give more.
   std::deque<replication::Effect> effects;

@@ -135,6 +135,8 @@ Task<rpc::Message> Replica::Impl::serve_read(protocol::ClientIo request) {
   const std::uint64_t end = request.offset() + request.length();
   const std::uint64_t to = (end + kBlockSize - 1) / kBlockSize * kBlockSize;
   const Buffer blocks = co_await store->read(from, to - from);
+  reads_total->add();
+  read_bytes_total->add(static_cast<double>(request.length()));
   co_return message_of({}, blocks.slice(request.offset() - from, request.length()));
 }
 
@@ -249,7 +251,12 @@ Task<rpc::Message> Replica::Impl::serve_change(protocol::ClientIo request, Buffe
     check_serves();
   }
   const InFlight place(in_flight, in_flight_changed, key);
+  const runtime::Time begun = loop().now();
+  const auto length = static_cast<double>(request.length());
   co_await change(std::move(request), std::move(payload));
+  changes_total->add();
+  change_bytes_total->add(length);
+  change_seconds->observe(std::chrono::duration<double>(loop().now() - begun).count());
   co_return message_of({});
 }
 

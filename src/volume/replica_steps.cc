@@ -86,6 +86,7 @@ void Replica::Impl::perform_one(replication::Effect effect) {
 }
 
 void Replica::Impl::changed(const replication::Changed& change) {
+  leads->set(change.to == replication::State::leader_functional ? 1 : 0);
   const bool lead_changes = replication::role_of(change.from) == replication::Role::leader ||
                             replication::role_of(change.to) == replication::Role::leader;
   const telemetry::Fields fields = {{"from", name(change.from)},
@@ -344,6 +345,8 @@ Task<void> Replica::Impl::housekeeping() {
     co_await housekeeping_timer.sleep_for(std::chrono::seconds(1));
     if (stopping) break;
     apply_work.set();
+    term_gauge->set(static_cast<double>(group->promised().value()));
+    applied_gauge->set(static_cast<double>(store->applied_op().value()));
     space_left = 0;  // looked up anew by the next write
   }
 }

@@ -257,7 +257,7 @@ Task<void> VolumeServer::Impl::check_not_wiped(coordination::Client& from,
   if (!marked) co_return;
   throw Error(Code::corrupt,
               "{} is empty, but replica {} has taken part in volume {}: its disk was wiped or not "
-              "mounted; mount it and restart, or replace the replica",
+              "mounted; mount it and restart",
               directory, self.replica.to_string(), record.name);
 }
 
@@ -543,13 +543,38 @@ std::vector<protocol::VolumeRecord> VolumeServer::volumes() const {
   return all;
 }
 
+// A volume that was created a moment ago may not be known yet: coordination is asked, and the rest
+// of this server learns of it as of any other.
+Task<std::optional<protocol::VolumeRecord>> VolumeServer::find(std::string name) {
+  Impl& impl = *impl_;
+  if (!impl.volumes.contains(name) && impl.client != nullptr && protocol::valid_name(name)) {
+    const std::uint64_t session = impl.session;
+    std::optional<coordination::Node> node;
+    try {
+      node = co_await impl.client->get(protocol::paths::volume(impl.options.domain, name));
+    } catch (const Error& error) {
+      impl.seams.log.debug("volumeserver.coordination", {}, error.what());
+    }
+    if (node && session == impl.session && !impl.volumes.contains(name)) {
+      const auto record = protocol::VolumeRecord::from_json(node->data);
+      impl.shard_of_volume[record.id] = shard_of(name, impl.options.shards);
+      impl.volumes[name] = record;
+      impl.stale.insert(name);
+      impl.changed.set();
+    }
+  }
+  const auto found = impl.volumes.find(name);
+  if (found == impl.volumes.end() || found->second.removing) co_return std::nullopt;
+  co_return found->second;
+}
+
 Task<std::unique_ptr<VolumeClient>> VolumeServer::attach(std::string name) {
-  const auto found = impl_->volumes.find(name);
-  if (found == impl_->volumes.end() || found->second.removing) {
+  std::optional<protocol::VolumeRecord> record = co_await find(name);
+  if (!record) {
     throw Error(Code::not_found, "there is no volume {} in domain {}", name, impl_->options.domain);
   }
-  co_return std::make_unique<AttachedClient>(impl_->seams, impl_->options.service, found->second,
-                                             *impl_);
+  co_return std::make_unique<AttachedClient>(impl_->seams, impl_->options.service,
+                                             std::move(*record), *impl_);
 }
 
 }  // namespace datom::volume

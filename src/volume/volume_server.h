@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,9 @@ class VolumeServer {
 
   // Every volume of the domain as last seen in coordination, of all shards. Sorted by name.
   std::vector<protocol::VolumeRecord> volumes() const;
+  // One of them; looks in coordination for one that is not known here yet. nullopt where there is
+  // none, or coordination cannot be asked.
+  runtime::Task<std::optional<protocol::VolumeRecord>> find(std::string name);
   // Attaches a client to a volume of this shard. Error{not_found}.
   runtime::Task<std::unique_ptr<VolumeClient>> attach(std::string name);
 
