@@ -284,9 +284,10 @@ void Group::raise_promise(Term term) {
   save_promise_when_drained();
 }
 
-// Older writes end before the promise is made durable, so that a seal reports all of them.
+// Older writes end before the promise is made durable, so that a seal reports all of them. One that
+// is not durable when the replica stops has not been reported to anybody.
 void Group::save_promise_when_drained() {
-  if (promise_saving_ || log_writes_ > 0 || durable_promise_ >= promised_) return;
+  if (stopped_ || promise_saving_ || log_writes_ > 0 || durable_promise_ >= promised_) return;
   promise_saving_ = true;
   effects_.push_back(SavePromise{promised_});
 }

@@ -89,6 +89,18 @@ struct World {
     show_all();
   }
 
+  // An orderly end: writes under way are waited for, and after that there is no disk any more.
+  void leave(std::size_t i) {
+    Node& node = nodes[i];
+    perform(i, node.group->stop(now));
+    while (!node.disk.empty()) {
+      const std::size_t before = node.disk.size();
+      complete_disk_write(i);
+      ASSERT_LT(node.disk.size(), before) << "a replica that stopped has new work for its disk";
+    }
+    crash(i);
+  }
+
   void finish_disk_write(Node& node) {
     Effect effect = node.disk.front();
     node.disk.pop_front();
@@ -324,7 +336,7 @@ struct World {
         if (node.group && node.group->can_propose()) propose(i);
         break;
       case 5:
-        if (faulty && node.group && chance(12)) crash(i);
+        if (faulty && node.group && chance(12)) chance(30) ? leave(i) : crash(i);
         break;
       case 6:
         if (!node.group && chance(30)) {
