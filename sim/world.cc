@@ -59,8 +59,8 @@ Faults Faults::draw(runtime::Random& random) {
   faults.network.reorder_percent = some(40, 20);
   faults.network.longest_delay = std::chrono::microseconds(1 + random.below(20000));
   faults.slowest_disk = std::chrono::microseconds(1 + random.below(3000));
-  faults.crashes = some(80, 12);
-  faults.crashes_of_all = some(20, 2);
+  faults.crashes = some(80, 30);
+  faults.crashes_of_all = some(50, 12);
   faults.partitions = some(50, 4);
   faults.coordination_cuts = some(40, 3);
   faults.expiries = some(40, 3);
