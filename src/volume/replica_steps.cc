@@ -251,6 +251,7 @@ Task<void> Replica::Impl::apply_committed() {
       if (checkpoint_due()) {
         // Its snapshot is taken at once, between two applies: blocks and sessions as of one op.
         runtime::Mutex::Holder turn = co_await superblock.lock();
+        if (stopping) continue;  // stop() takes the last one
         checkpointing = true;
         tasks.spawn(checkpoint(std::move(turn)));
       }
