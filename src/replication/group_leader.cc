@@ -144,7 +144,8 @@ void Group::step_back(Follower& follower, const protocol::AppendReply& reply) {
     at = std::min(at, reply.conflict_first.previous());
   }
   if (at == reply.previous && at > Op(0) && !follower.copy_needed) at = at.previous();
-  at = std::max(at, follower.acked);
+  // Below what it once acknowledged: its disk lost it. It is told to catch up from what it has.
+  follower.acked = std::min(follower.acked, at);
   follower.resume_at(at.next());
   follower.copy_needed = !log_.at(at).has_value();
   if (!reply.copying || !follower.copy_needed) send_append(follower, nullptr);
