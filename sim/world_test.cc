@@ -23,15 +23,15 @@ TEST(Simulation, FreshSeedsHoldAndReachWhatTheyAreMeantToTry) {
   std::uint64_t acknowledged = 0;
   std::uint64_t crashes = 0;
   std::uint64_t terms = 0;
-  for (std::uint64_t seed = 1000; seed < 1040; ++seed) {
+  for (std::uint64_t seed = 1000; seed < 1025; ++seed) {
     const Outcome outcome = simulate(seed, telemetry::Log::silent());
     EXPECT_EQ(outcome.failure, std::nullopt) << "seed " << seed;
     acknowledged += outcome.acknowledged;
     crashes += outcome.crashes;
     terms += outcome.elections;
   }
-  EXPECT_GT(acknowledged, 40'000u);
-  EXPECT_GT(crashes, 40u);
+  EXPECT_GT(acknowledged, 30'000u);
+  EXPECT_GT(crashes, 100u);
   EXPECT_GT(terms, 60u);
 }
 
