@@ -152,6 +152,18 @@ def add_cleanup(case, action):
         case.addCleanup(action)
 
 
+# What a service writes when it ends by a mistake of its own, which a test might not notice: it was being stopped anyway.
+_SIGNS_OF_MISTAKES = ("check failed", "terminate called", "Sanitizer", "runtime error:")
+
+
+def check_logs(folder):
+    """Raises AssertionError if a process of the test ended by a mistake of its own."""
+    for path in folder.rglob("*.log"):
+        for line in path.read_text(errors="replace").splitlines():
+            if any(sign in line for sign in _SIGNS_OF_MISTAKES):
+                raise AssertionError(f"{path}: {line}")
+
+
 # ---- the domain
 
 
@@ -252,6 +264,7 @@ class Cluster:
         add_cleanup(case, self.zookeeper.kill)
         self.coordination = f"zk://{HOST}:{self.zookeeper.port}"
         datom("init", "--coordination", self.coordination)
+        add_cleanup(case, lambda: check_logs(self.folder))
         self.config = self.add_node("n0", "cfg1", "configservice")
         self.config.start()
         for name, value in (properties or {}).items():

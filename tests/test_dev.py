@@ -4,7 +4,7 @@ import signal
 import subprocess
 import unittest
 
-from cluster import DATOM, HOST, MEGABYTE, PATIENCE, Node, TestCase, connect, datom, free_ports, temporary_folder, wait_for
+from cluster import DATOM, HOST, MEGABYTE, PATIENCE, Node, TestCase, check_logs, connect, datom, free_ports, temporary_folder, wait_for
 from content import BLOCK, Writer, WriteLog
 
 SIZE = 16 * MEGABYTE
@@ -19,6 +19,8 @@ class Dev(TestCase):
         self.nbd_port = free_ports(3)
         self.servers = [Node(self.root, f"vs{i + 1}", "volumeserver", self.port + 1 + i, self.nbd_port + i) for i in range(3)]
         self.process = None
+        self.starts = 0
+        self.addCleanup(check_logs, self.folder)
         self.addCleanup(self.kill)
 
     def start(self):
@@ -28,8 +30,6 @@ class Dev(TestCase):
         wait_for(lambda: self.process.poll() is not None or self.text().count("is up:") == self.starts + 1, self.text)
         self.assertIsNone(self.process.poll(), self.text())
         self.starts += 1
-
-    starts = 0
 
     def text(self):
         return (self.folder / "dev.log").read_text(errors="replace")

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import socket
 import unittest
 
+import nbd
+
 from cluster import HOST, MEGABYTE, PATIENCE, Cluster, Node, TestCase, add_cleanup, connect, datom, free_port, run, wait_for
-from content import BLOCK, Writer, WriteLog
+from content import BLOCK, Writer, WriteLog, block_content
 
 SIZE = 16 * MEGABYTE
 
@@ -179,15 +182,21 @@ class FullDisk(TestCase):
         self.cluster.make_leader("db", self.node)
         log.verify(connect(self.node, "db"))
 
-    def test_a_disk_that_fills_up_later_costs_a_replica_and_nothing_else(self):
+    def start_with_volume(self):
+        """A volume with a replica on the small disk, and one on each of the first two servers."""
         self.add_node()
         self.start()
-        self.cluster.servers[2].stop()
+        self.cluster.servers.pop().stop()
+        self.cluster.servers.append(self.node)
         self.cluster.create("db", SIZE)
+
+    def test_a_full_disk_of_a_follower_costs_a_replica_and_nothing_else(self):
+        self.start_with_volume()
+        leader = self.cluster.servers[0]
+        self.cluster.make_leader("db", leader)
         self.fill()
         log = WriteLog(SIZE // BLOCK)
-        writer = Writer(self.cluster.servers[0].uri("db"), log, limit=20_000)
-        writer.join(PATIENCE * 2)
+        Writer(leader.uri("db"), log, limit=20_000).join(PATIENCE * 2)
 
         def trouble():
             info = self.cluster.info("db")
@@ -198,10 +207,33 @@ class FullDisk(TestCase):
         self.node.stop()
         self.make_room()
         self.start()
-        self.cluster.servers.append(self.node)
         self.cluster.wait_equal("db")
         self.cluster.make_leader("db", self.node)
         log.verify(connect(self.node, "db"))
+
+    def test_a_leader_whose_disk_is_nearly_full_refuses_writes_and_serves_reads(self):
+        self.start_with_volume()
+        self.cluster.make_leader("db", self.node)
+        handle = connect(self.cluster.servers[0], "db")
+        handle.pwrite(block_content(0, 1), 0)
+        space = shutil.disk_usage(self.disk).free
+        with open(self.disk / "filler", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, space - 16 * MEGABYTE)
+
+        def refused():
+            try:
+                handle.pwrite(block_content(1, 1), BLOCK)
+            except nbd.Error as error:
+                self.assertEqual(error.errno, "ENOSPC")
+                return True
+            return False
+
+        wait_for(refused, "a write is refused: how much is free is looked up now and then")
+        self.assertEqual(bytes(handle.pread(BLOCK, 0)), block_content(0, 1))
+        self.cluster.wait_healthy("db")
+        self.make_room()
+        wait_for(lambda: not refused(), "a write is taken again")
+        self.assertEqual(bytes(handle.pread(BLOCK, BLOCK)), block_content(1, 1))
 
 
 if __name__ == "__main__":
