@@ -85,8 +85,9 @@ std::vector<protocol::ReplicaRecord> Domain::replicas_of(
   const auto group = groups.find(volume.id.to_string());
   if (group == groups.end()) return volume.replicas;
   std::vector<protocol::ReplicaRecord> replicas = group->second.record.voters;
-  const auto& learners = group->second.record.learners;
-  replicas.insert(replicas.end(), learners.begin(), learners.end());
+  for (const protocol::LearnerRecord& learner : group->second.record.learners) {
+    replicas.push_back(learner.member);
+  }
   return replicas;
 }
 

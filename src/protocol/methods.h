@@ -29,6 +29,9 @@ inline constexpr std::uint16_t kBeginCopy = 103;      // where a copy of blocks 
 inline constexpr std::uint16_t kNewerBlocks = 104;    // block versions, for copying
 inline constexpr std::uint16_t kReadBlocks = 105;     // block contents, for copying
 
+inline constexpr std::uint16_t kReplaceReplica = 106;  // asked of the leader: another one instead
+inline constexpr std::uint16_t kCancelReplace = 107;   // asked of the leader: undo, while a learner
+
 // replication.proto: one-way messages between the replicas of a group.
 inline constexpr std::uint16_t kGroupMessage = 200;
 

@@ -85,6 +85,12 @@ json::value encode(const ReplicaRecord& replica) {
   return json::object{{"service", replica.service}, {"replica", replica.replica.to_string()}};
 }
 
+json::value encode(const LearnerRecord& learner) {
+  return json::object{{"service", learner.member.service},
+                      {"replica", learner.member.replica.to_string()},
+                      {"replaces", learner.replaces.to_string()}};
+}
+
 template <typename Item>
 json::array encode_all(const std::vector<Item>& items);
 
@@ -130,14 +136,28 @@ HardwareRecord decode_hardware(const JsonFields& from) {
   return hardware;
 }
 
-// Each service and each replica at most once.
-std::vector<ReplicaRecord> decode_replicas(const JsonFields& from, std::string_view field) {
+std::string text_or_empty(const Uuid& uuid) {
+  return uuid.is_nil() ? "" : uuid.to_string();
+}
+
+Uuid uuid_or_nil(const JsonFields& from, std::string_view field) {
+  return from.string(field).empty() ? Uuid{} : from.uuid(field);
+}
+
+ReplicaRecord decode_replica(const JsonFields& from) {
+  return {.service = from.name("service"), .replica = from.uuid("replica")};
+}
+
+// Each replica at most once, and each service too unless `same_service`: a server may replace a
+// replica of its own that it lost.
+std::vector<ReplicaRecord> decode_replicas(const JsonFields& from, std::string_view field,
+                                           bool same_service = false) {
   std::vector<ReplicaRecord> replicas;
   std::set<std::string> services;
   std::set<Uuid> uuids;
   for (const JsonFields& item : from.objects(field, kMaxReplicas)) {
-    replicas.push_back({.service = item.name("service"), .replica = item.uuid("replica")});
-    const bool new_service = services.insert(replicas.back().service).second;
+    replicas.push_back(decode_replica(item));
+    const bool new_service = services.insert(replicas.back().service).second || same_service;
     const bool new_uuid = uuids.insert(replicas.back().replica).second;
     if (!new_service) item.refuse("service", "a service that is not listed before");
     if (!new_uuid) item.refuse("replica", "a replica that is not listed before");
@@ -231,6 +251,8 @@ std::string VolumeRecord::to_json() const {
                                       {"block_size", block_size},
                                       {"access", view(protocol::name(access))},
                                       {"replicas", encode_all(replicas)},
+                                      {"move_from", text_or_empty(move_from)},
+                                      {"move_to", text_or_empty(move_to)},
                                       {"removing", removing}});
 }
 
@@ -243,7 +265,9 @@ VolumeRecord VolumeRecord::from_json(std::string_view text) {
   if (record.size % kBlockSize != 0) from.refuse("size", "a multiple of 4096");
   record.block_size = static_cast<std::uint32_t>(from.number("block_size", 4096, 4096));
   record.access = value_of(kAccesses, from, "access");
-  record.replicas = decode_replicas(from, "replicas");
+  record.move_from = uuid_or_nil(from, "move_from");
+  record.move_to = uuid_or_nil(from, "move_to");
+  record.replicas = decode_replicas(from, "replicas", !record.move_to.is_nil());
   record.removing = from.boolean("removing");
   return record;
 }
@@ -255,6 +279,7 @@ std::string GroupRecord::to_json() const {
                                       {"nonce", nonce},
                                       {"config_epoch", config_epoch},
                                       {"voters", encode_all(voters)},
+                                      {"next_voters", encode_all(next_voters)},
                                       {"learners", encode_all(learners)}});
 }
 
@@ -271,7 +296,10 @@ GroupRecord GroupRecord::from_json(std::string_view text) {
   record.config_epoch = from.number("config_epoch", 1, kAnyNumber);
   record.voters = decode_replicas(from, "voters");
   if (record.voters.empty()) from.refuse("voters", "at least one voter");
-  record.learners = decode_replicas(from, "learners");
+  record.next_voters = decode_replicas(from, "next_voters");
+  for (const JsonFields& one : from.objects("learners", 1)) {
+    record.learners.push_back({decode_replica(one), one.uuid("replaces")});
+  }
   return record;
 }
 

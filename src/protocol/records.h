@@ -124,14 +124,25 @@ struct ReplicaRecord {
   bool operator==(const ReplicaRecord&) const = default;
 };
 
+// A replica that is brought in step before it takes the place of a voter.
+struct LearnerRecord {
+  ReplicaRecord member;
+  Uuid replaces;  // the voter's replica
+  bool operator==(const LearnerRecord&) const = default;
+};
+
 struct VolumeRecord {
   Uuid id;
   std::string name;
   std::uint64_t size = 0;  // bytes, multiple of 4096
   std::uint32_t block_size = 4096;
   Access access = Access::exclusive;
-  // As placed at creation; who votes now is in the group's record.
+  // Who is to keep a replica: as placed, and while one is replaced both the old and the new one.
+  // Who votes now is in the group's record.
   std::vector<ReplicaRecord> replicas;
+  // The replica that is being replaced and its successor, both in `replicas`; nil: none is.
+  Uuid move_from;
+  Uuid move_to;
   // Deletion is under way: replicas remove their data, then the record goes.
   bool removing = false;
 
@@ -144,7 +155,13 @@ enum class Phase {
   leader,     // the term's leader is named
 };
 
-// /datom/domains/D/groups/VOLUME_ID: the authority on term and voters.
+// /datom/domains/D/groups/VOLUME_ID: the authority on term and voters. Written by the group's
+// elector and leader only, each time guarded by its version, so that terms and configurations have
+// one order.
+//
+// Replacing a replica (rule M3) is three writes, each with the next config_epoch: the new one
+// becomes a learner; once it is in step, joint: elections and commits need a majority of `voters`
+// and one of `next_voters`; once an entry has been committed so, stable: `voters` = `next_voters`.
 struct GroupRecord {
   Term term;
   Phase phase = Phase::no_leader;
@@ -152,7 +169,8 @@ struct GroupRecord {
   std::uint64_t nonce = 0;  // of the write that made this value: tells one's own after a lost reply
   std::uint64_t config_epoch = 1;
   std::vector<ReplicaRecord> voters;
-  std::vector<ReplicaRecord> learners;
+  std::vector<ReplicaRecord> next_voters;  // empty unless joint
+  std::vector<LearnerRecord> learners;     // at most one, none while joint
 
   std::string to_json() const;
   static GroupRecord from_json(std::string_view text);

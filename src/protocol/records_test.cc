@@ -53,7 +53,7 @@ GroupRecord a_group() {
   record.nonce = 0xffff'ffff'ffff'fff0;
   record.config_epoch = 3;
   record.voters = {{"vs1", kFirst}};
-  record.learners = {{"vs2", kSecond}};
+  record.learners = {{{"vs2", kSecond}, kFirst}};
   return record;
 }
 
