@@ -8,6 +8,14 @@ namespace datom::sim {
 
 using runtime::Task;
 
+namespace {
+
+// Segments that end often, and cost little to make, read and throw away.
+constexpr journal::JournalOptions kSmallJournal{.segment_bytes = 256 << 10,
+                                                .max_batch_bytes = 96 << 10};
+
+}  // namespace
+
 Server::Server(runtime::VirtualLoop& loop, coordination::MemoryTree& tree, Network& network,
                std::string domain, std::string name, std::uint64_t seed, runtime::Duration slowest,
                telemetry::Log log)
@@ -46,7 +54,7 @@ Task<void> Server::start() {
   seams.metrics = &process.metrics;
   seams.log = log_;
   process.server = std::make_unique<volume::VolumeServer>(
-      seams, volume::VolumeServerOptions{domain_, name_, "/" + name_, 0, 1});
+      seams, volume::VolumeServerOptions{domain_, name_, "/" + name_, 0, 1, kSmallJournal});
   process.server->register_handlers(process.router);
   co_await process.server->start();
   up_ = true;

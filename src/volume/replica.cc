@@ -9,8 +9,6 @@
 namespace datom::volume {
 namespace {
 
-constexpr journal::JournalOptions kJournalOptions{};
-
 std::string journal_directory(const std::string& directory) {
   return directory + "/journal";
 }
@@ -82,7 +80,7 @@ Task<void> Replica::Impl::load() {
   if (!there) co_await make_files();
   store = co_await block_store::BlockStore::open(*seams.files, loop(), options.directory, {});
   journal = co_await journal::Journal::open(
-      *seams.files, loop(), journal_directory(options.directory), volume.id, kJournalOptions);
+      *seams.files, loop(), journal_directory(options.directory), volume.id, options.journal);
   check_files();
   sessions.decode(store->state().sessions);
   make_group();
@@ -97,7 +95,7 @@ Task<void> Replica::Impl::make_files() {
   const std::string directory = journal_directory(options.directory);
   co_await seams.files->remove_tree(directory);
   co_await seams.files->make_directories(directory);
-  co_await journal::Journal::create(*seams.files, directory, volume.id, {}, kJournalOptions);
+  co_await journal::Journal::create(*seams.files, directory, volume.id, {}, options.journal);
   co_await seams.files->sync_directory(options.directory);
   block_store::ReplicaState state;
   state.volume = volume.id;

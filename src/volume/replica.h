@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "journal/journal.h"
 #include "protocol/group_messages.h"
 #include "protocol/records.h"
 #include "rpc/rpc.h"
@@ -24,6 +25,7 @@ struct ReplicaOptions {
   std::string domain;
   std::string service;
   std::string directory;  // of this replica; exists
+  journal::JournalOptions journal;
 };
 
 class Replica {

@@ -29,7 +29,6 @@ namespace datom::volume {
 
 using runtime::Task;
 
-inline constexpr std::size_t kMaxBatchBytes = 2 << 20;       // of a journal write and its Append
 inline constexpr std::size_t kMaxQueuedBytes = 64 << 20;     // clients' payload not yet proposed
 inline constexpr std::uint64_t kSpaceReserve = 32 << 20;     // bytes of disk never given to clients
 inline constexpr std::uint64_t kCheckpointBytes = 64 << 20;  // journal between two checkpoints

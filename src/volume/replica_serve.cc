@@ -432,9 +432,10 @@ Task<void> Replica::Impl::propose_batch() {
   std::size_t bytes = 0;
   std::size_t reserved = 0;  // each frame in whole blocks, as the journal counts
   std::size_t count = 0;
+  const std::size_t most = options.journal.max_batch_bytes / 2;
   for (const Proposal* proposal : proposals) {
     const std::size_t frame = proposal->payload.size() + protocol::kEntryHeaderBytes;
-    if (count > 0 && bytes + frame > kMaxBatchBytes) break;
+    if (count > 0 && bytes + frame > most) break;
     bytes += frame;
     reserved += (frame + kBlockSize - 1) / kBlockSize * kBlockSize;
     ++count;

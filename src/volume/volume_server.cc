@@ -272,8 +272,8 @@ Task<void> VolumeServer::Impl::open_replica(coordination::Client& from,
   try {
     co_await check_not_wiped(from, record, self, directory);
     co_await seams.files->make_directories(directory);
-    opened =
-        co_await Replica::open(own, record, self, {options.domain, options.service, directory});
+    opened = co_await Replica::open(own, record, self,
+                                    {options.domain, options.service, directory, options.journal});
   } catch (const Error& error) {
     if (error.code() == Code::unavailable || error.code() == Code::outcome_unknown ||
         error.code() == Code::session_expired) {

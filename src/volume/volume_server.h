@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "coordination/client.h"
+#include "journal/journal.h"
 #include "protocol/records.h"
 #include "rpc/rpc.h"
 #include "runtime/file.h"
@@ -45,6 +46,8 @@ struct VolumeServerOptions {
   std::string root;     // replicas live in ROOT/SERVICE/replicas/VOLUME_ID
   std::uint32_t shard = 0;
   std::uint32_t shards = 1;
+  // Of every replica. Changes in batches of half of its largest size: no request may be larger.
+  journal::JournalOptions journal;
 };
 
 class VolumeServer {

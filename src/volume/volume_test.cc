@@ -63,7 +63,7 @@ class Server {
     seams.metrics = &metrics_;
     seams.log = telemetry::Log::silent();
     server_ = std::make_unique<VolumeServer>(
-        seams, VolumeServerOptions{kDomain, name_, "/" + name_, 0, 1});
+        seams, VolumeServerOptions{kDomain, name_, "/" + name_, 0, 1, {}});
     server_->register_handlers(*router_);
     co_await server_->start();
   }
