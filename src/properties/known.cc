@@ -11,9 +11,9 @@
 namespace datom::properties {
 namespace {
 
-constexpr std::array<const Definition*, 6> kKnown = {
-    &kCheckpointInterval,   &kClientTimeout,  &kCoordinationSessionTimeout,
-    &kGroupElectionTimeout, &kGroupHeartbeat, &kJournalRetention};
+constexpr std::array<const Definition*, 8> kKnown = {
+    &kCheckpointInterval, &kClientTimeout,    &kCoordinationSessionTimeout, &kGroupElectionTimeout,
+    &kGroupHeartbeat,     &kJournalRetention, &kReplaceAfter,               &kReplaceConcurrent};
 
 std::string known_names() {
   std::string names;

@@ -18,6 +18,7 @@ struct Definition {
 };
 struct BytesProperty : Definition {};
 struct DurationProperty : Definition {};  // unit: ms
+struct CountProperty : Definition {};
 
 inline constexpr BytesProperty kJournalRetention{
     {"journal.retention_bytes", 256ull << 20, 1ull << 20, 1ull << 40, "bytes",
@@ -41,6 +42,14 @@ inline constexpr DurationProperty kCoordinationSessionTimeout{
     {"coordination.session_timeout_ms", 6'000, 1'000, 300'000, "ms",
      "The ephemeral nodes of a silent process vanish after so long; a service takes it over at its "
      "next start."}};
+
+inline constexpr DurationProperty kReplaceAfter{
+    {"replace.after_ms", 600'000, 0, 604'800'000, "ms",
+     "A replica whose service has been down, or which has been unusable, for so long is replaced "
+     "on another server; 0: never."}};
+inline constexpr CountProperty kReplaceConcurrent{
+    {"replace.concurrent", 2, 1, 64, "moves",
+     "So many replicas are moved or replaced at once in the domain."}};
 
 // All of them, by name.
 std::span<const Definition* const> known();

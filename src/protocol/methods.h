@@ -20,6 +20,10 @@ inline constexpr std::uint16_t kListProperties = 10;
 inline constexpr std::uint16_t kGetProperty = 11;
 inline constexpr std::uint16_t kSetProperty = 12;
 inline constexpr std::uint16_t kRemoveNode = 13;
+inline constexpr std::uint16_t kMoveVolume = 14;
+inline constexpr std::uint16_t kCancelMove = 15;
+inline constexpr std::uint16_t kDrainNode = 16;
+inline constexpr std::uint16_t kNodeInfo = 17;
 
 // volume.proto: asked of a volume server.
 inline constexpr std::uint16_t kReplicaStatus = 100;  // what replicas it keeps and how they are

@@ -253,6 +253,7 @@ std::string VolumeRecord::to_json() const {
                                       {"replicas", encode_all(replicas)},
                                       {"move_from", text_or_empty(move_from)},
                                       {"move_to", text_or_empty(move_to)},
+                                      {"undo_move", undo_move},
                                       {"removing", removing}});
 }
 
@@ -267,6 +268,7 @@ VolumeRecord VolumeRecord::from_json(std::string_view text) {
   record.access = value_of(kAccesses, from, "access");
   record.move_from = uuid_or_nil(from, "move_from");
   record.move_to = uuid_or_nil(from, "move_to");
+  record.undo_move = from.boolean("undo_move");
   record.replicas = decode_replicas(from, "replicas", !record.move_to.is_nil());
   record.removing = from.boolean("removing");
   return record;

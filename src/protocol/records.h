@@ -143,6 +143,8 @@ struct VolumeRecord {
   // The replica that is being replaced and its successor, both in `replicas`; nil: none is.
   Uuid move_from;
   Uuid move_to;
+  // The successor is to go again, as long as it is no voter.
+  bool undo_move = false;
   // Deletion is under way: replicas remove their data, then the record goes.
   bool removing = false;
 

@@ -41,6 +41,9 @@ VolumeRecord a_volume() {
   record.size = 10ull << 30;
   record.access = Access::shared;
   record.replicas = {{"vs1", kFirst}, {"vs2", kSecond}};
+  record.move_from = kFirst;
+  record.move_to = kSecond;
+  record.undo_move = true;
   record.removing = true;
   return record;
 }
@@ -148,6 +151,9 @@ TEST(Records, VolumeComesBack) {
   EXPECT_EQ(back.block_size, 4096u);
   EXPECT_EQ(back.access, Access::shared);
   EXPECT_EQ(back.replicas, a_volume().replicas);
+  EXPECT_EQ(back.move_from, kFirst);
+  EXPECT_EQ(back.move_to, kSecond);
+  EXPECT_TRUE(back.undo_move);
   EXPECT_TRUE(back.removing);
 }
 
