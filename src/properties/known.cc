@@ -12,8 +12,9 @@ namespace datom::properties {
 namespace {
 
 constexpr std::array<const Definition*, 8> kKnown = {
-    &kCheckpointInterval, &kClientTimeout,    &kCoordinationSessionTimeout, &kGroupElectionTimeout,
-    &kGroupHeartbeat,     &kJournalRetention, &kReplaceAfter,               &kReplaceConcurrent};
+    &kCheckpointInterval,   &kClientTimeout,    &kCoordinationSessionTimeout,
+    &kGroupElectionTimeout, &kGroupHeartbeat,   &kJournalRetention,
+    &kReplaceAfter,         &kReplaceConcurrent};
 
 std::string known_names() {
   std::string names;
