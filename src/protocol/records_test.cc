@@ -218,8 +218,15 @@ TEST(Records, NamesAndUuidsInsideAreChecked) {
   refusal<VolumeRecord>(with(a_volume().to_json(), kFirst.to_string(), Uuid{}.to_string()));
 }
 
+TEST(Records, AServerMayReplaceAReplicaOfItsOwn) {
+  const auto back = VolumeRecord::from_json(with(a_volume().to_json(), "\"vs2\"", "\"vs1\""));
+  EXPECT_EQ(back.replicas[1], (ReplicaRecord{"vs1", kSecond}));
+}
+
 TEST(Records, AReplicaIsListedOnce) {
-  EXPECT_THAT(refusal<VolumeRecord>(with(a_volume().to_json(), "\"vs2\"", "\"vs1\"")),
+  VolumeRecord at_rest = a_volume();
+  at_rest.move_to = Uuid();
+  EXPECT_THAT(refusal<VolumeRecord>(with(at_rest.to_json(), "\"vs2\"", "\"vs1\"")),
               HasSubstr("not listed before"));
   EXPECT_THAT(
       refusal<VolumeRecord>(with(a_volume().to_json(), kSecond.to_string(), kFirst.to_string())),
