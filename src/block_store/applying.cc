@@ -14,6 +14,8 @@ using protocol::Entry;
 using protocol::EntryHeader;
 using protocol::EntryKind;
 
+constexpr std::size_t kFingerprintsKept = 4096;
+
 bool changes_blocks(EntryKind kind) {
   return kind == EntryKind::write || kind == EntryKind::zero || kind == EntryKind::trim;
 }
@@ -41,13 +43,14 @@ void for_each_page(PinnedPages& pages, BlockRange range, Visit visit) {
 
 // What of the entry's range is older than it. After a crash the table may hold newer blocks
 // already; their data is synced and must stay. Pages that are not there hold nothing written.
-std::vector<BlockRange> older_ranges(const EntryHeader& header, PinnedPages& pages) {
+std::vector<BlockRange> older_ranges(const EntryHeader& header, PinnedPages& pages,
+                                     Op newest_possible) {
   const BlockRange range = range_of(header);
   std::vector<BlockRange> older;
   BlockNumber begin = range.first;
   const auto stop_at_newer = [&](const Table::Pin& page, BlockNumber first, BlockNumber end) {
     for (BlockNumber block = first; block < end; ++block) {
-      if (version_or_none(block, page.get(block)).op < header.op) continue;
+      if (version_or_none(block, page.get(block), newest_possible).op < header.op) continue;
       if (begin < block) older.push_back({begin, block});
       begin = block + 1;
     }
@@ -57,12 +60,13 @@ std::vector<BlockRange> older_ranges(const EntryHeader& header, PinnedPages& pag
   return older;
 }
 
-std::vector<Change> plan(const std::vector<Entry>& entries, PinnedPages& pages) {
+std::vector<Change> plan(const std::vector<Entry>& entries, PinnedPages& pages,
+                         Op newest_possible) {
   std::vector<Change> changes;
   for (const Entry& entry : entries) {
     if (!changes_blocks(entry.header.kind)) continue;
     const BlockKind kind = block_kind(entry.header.kind);
-    for (const BlockRange& range : older_ranges(entry.header, pages)) {
+    for (const BlockRange& range : older_ranges(entry.header, pages, newest_possible)) {
       Change change{kind, range, {}};
       if (kind == BlockKind::data) {
         change.content = entry.payload.slice(range.first * kBlockSize - entry.header.offset,
@@ -115,7 +119,7 @@ runtime::Task<void> BlockStore::Impl::apply_checked(std::vector<Entry> entries) 
   for (const Entry& entry : entries) {
     if (changes_blocks(entry.header.kind)) co_await pin_pages(entry.header, pages);
   }
-  co_await write_changes(loop, *data, plan(entries, pages));
+  co_await write_changes(loop, *data, plan(entries, pages, newest_possible()));
   // From here to the end without await: nobody sees a part of it.
   for (const Entry& entry : entries) {
     if (changes_blocks(entry.header.kind)) take_effect(entry, pages);
@@ -166,7 +170,7 @@ void BlockStore::Impl::take_effect(const Entry& entry, PinnedPages& pages) {
     for (BlockNumber block = first; block < end; ++block) {
       const RawEntry& raw = page.get(block);
       if (header.kind == EntryKind::trim && !copying && raw.never_written()) continue;
-      const BlockVersion old = version_or_none(block, raw);
+      const BlockVersion old = version_or_none(block, raw, newest_possible());
       if (old.op >= header.op) continue;
       next.block = block;
       if (next.kind == BlockKind::data) {
@@ -186,15 +190,41 @@ void BlockStore::Impl::replace(Table::Pin& page, const BlockVersion& old,
   if (old.kind != BlockKind::hole && blocks_used > 0) --blocks_used;
   if (next.kind != BlockKind::hole) ++blocks_used;
   page.set(next);
+  if (!recounting || next.block >= recounting->end) return;
+  recounting->fingerprint.remove(old);
+  recounting->fingerprint.add(next);
+  if (old.kind != BlockKind::hole) --recounting->blocks_used;
+  if (next.kind != BlockKind::hole) ++recounting->blocks_used;
+}
+
+// Blocks that are copied may be newer than what was applied.
+Op BlockStore::Impl::newest_possible() const {
+  return copying ? Op(kMaxOp) : std::max(applied, superblock->current().horizon);
 }
 
 void BlockStore::Impl::advance_to(Op op) {
   applied = op;
   const Superblock& durable = superblock->current();
-  if (known || copying || op != durable.horizon) return;
-  fingerprint.set(durable.fingerprint);
-  blocks_used = durable.blocks_used;
-  known = true;
+  if (!known && !copying && op == durable.horizon) {
+    fingerprint.set(durable.fingerprint);
+    blocks_used = durable.blocks_used;
+    known = true;
+  }
+  note_fingerprint();
+}
+
+void BlockStore::Impl::note_fingerprint() {
+  if (!known) {
+    history.clear();
+    return;
+  }
+  history.push_back(fingerprint.value());
+  if (history.size() > kFingerprintsKept) history.pop_front();
+}
+
+std::optional<std::uint64_t> BlockStore::Impl::fingerprint_at(Op op) const {
+  if (op > applied || applied.value() - op.value() >= history.size()) return std::nullopt;
+  return history[history.size() - 1 - (applied.value() - op.value())];
 }
 
 }  // namespace datom::block_store

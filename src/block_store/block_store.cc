@@ -35,10 +35,11 @@ runtime::Task<void> make_sparse(runtime::Filesystem& files, std::string path, st
 }
 
 runtime::Task<std::unique_ptr<runtime::File>> open_sized(runtime::Filesystem& files,
-                                                         std::string path, std::uint64_t size) {
+                                                         std::string path, std::uint64_t size,
+                                                         runtime::OpenOptions options = {}) {
   const bool there = co_await files.exists(path);
   if (!there) throw Error(Code::corrupt, "{} is missing", path);
-  std::unique_ptr<runtime::File> file = co_await files.open(path, runtime::OpenOptions{});
+  std::unique_ptr<runtime::File> file = co_await files.open(path, options);
   const std::uint64_t found = co_await file->size();
   if (found != size) {
     throw Error(Code::corrupt, "{} has {} bytes, expected {}", path, found, size);
@@ -85,21 +86,26 @@ runtime::Task<std::unique_ptr<BlockStore>> BlockStore::open(runtime::Filesystem&
   std::unique_ptr<SuperblockFile> superblock = co_await SuperblockFile::open(files, path);
   const std::uint64_t size = superblock->current().size;
   std::unique_ptr<runtime::File> data = co_await open_sized(files, data_path(directory), size);
+  runtime::OpenOptions from_device{.read_only = true, .direct = true};
+  std::unique_ptr<runtime::File> device =
+      co_await open_sized(files, data_path(directory), size, from_device);
   std::unique_ptr<runtime::File> table =
       co_await open_sized(files, table_path(directory), table_file_bytes(size / kBlockSize));
   auto impl = std::make_unique<Impl>(loop, std::move(directory), std::move(superblock),
-                                     std::move(data), std::move(table), options);
+                                     std::move(data), std::move(device), std::move(table), options);
   co_return std::unique_ptr<BlockStore>(new BlockStore(std::move(impl)));
 }
 
 BlockStore::Impl::Impl(runtime::Loop& on, std::string where,
                        std::unique_ptr<SuperblockFile> superblock_file,
                        std::unique_ptr<runtime::File> data_file,
+                       std::unique_ptr<runtime::File> device_file,
                        std::unique_ptr<runtime::File> table_file, BlockStoreOptions options)
     : loop(on),
       directory(std::move(where)),
       superblock(std::move(superblock_file)),
       data(std::move(data_file)),
+      device(std::move(device_file)),
       table(on, std::move(table_file), superblock->current().size / kBlockSize,
             options.table_cache_bytes),
       guard(on),
@@ -111,6 +117,7 @@ BlockStore::Impl::Impl(runtime::Loop& on, std::string where,
   known = !copying && found.checkpoint == found.horizon;
   fingerprint.set(found.fingerprint);
   blocks_used = found.blocks_used;
+  note_fingerprint();
 }
 
 BlockStore::Impl::~Impl() {
@@ -192,11 +199,36 @@ bool BlockStore::fingerprint_known() const {
   return impl_->known;
 }
 
+std::optional<std::uint64_t> BlockStore::fingerprint_at(Op op) const {
+  return impl_->fingerprint_at(op);
+}
+
 runtime::Task<void> BlockStore::apply(std::vector<protocol::Entry> entries) {
   return impl_->apply(std::move(entries));
 }
 runtime::Task<Buffer> BlockStore::read(std::uint64_t offset, std::uint64_t length) {
   return impl_->read(offset, length);
+}
+runtime::Task<CheckResult> BlockStore::check(BlockNumber from, BlockNumber end, std::size_t most) {
+  return impl_->check(from, end, most);
+}
+runtime::Task<std::vector<BlockNumber>> BlockStore::damaged_entries(std::uint64_t offset,
+                                                                    std::uint64_t length,
+                                                                    std::size_t most) {
+  return impl_->damaged_entries(offset, length, most);
+}
+runtime::Task<void> BlockStore::repair(BlockVersion version, Buffer content) {
+  return impl_->repair(version, std::move(content));
+}
+runtime::Task<void> BlockStore::replace_damaged(BlockVersion version, Buffer content) {
+  return impl_->replace_damaged(version, std::move(content));
+}
+runtime::Task<bool> BlockStore::recount() {
+  return impl_->recount();
+}
+runtime::Task<std::vector<std::uint64_t>> BlockStore::digests(std::uint64_t page,
+                                                              std::size_t pages) {
+  return impl_->digests(page, pages);
 }
 runtime::Task<std::vector<Extent>> BlockStore::extents(std::uint64_t offset, std::uint64_t length,
                                                        std::size_t max_extents) {

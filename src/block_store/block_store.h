@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,20 @@ struct Extent {
   BlockKind kind = BlockKind::hole;
 };
 
+// A block that is not what it should be.
+struct Damage {
+  BlockVersion version;        // as the table has it
+  bool entry_damaged = false;  // it is the table's entry: of `version` only the block is known
+};
+struct CheckResult {
+  BlockNumber next = 0;     // where to go on; the end of the range: all of it was checked
+  std::uint64_t bytes = 0;  // of content that was read
+  std::vector<Damage> damaged;
+};
+
+// Blocks that one digest covers: a page of the table.
+inline constexpr std::uint64_t kBlocksPerDigest = 256;
+
 struct BlockStoreOptions {
   std::size_t table_cache_bytes = 64
                                   << 20;  // clean table pages kept in memory beyond the dirty ones
@@ -102,6 +117,8 @@ class BlockStore {
   // base_complete false) only once finish_copy has returned.
   std::uint64_t fingerprint() const;
   bool fingerprint_known() const;
+  // As of an op a little while ago: kept for some thousand ops. nullopt where it is not.
+  std::optional<std::uint64_t> fingerprint_at(Op op) const;
 
   // Applies committed entries, op after op without gap behind applied_op() (no-ops, attach and
   // config entries only advance it). One at a time. Not durable before checkpoint(). A block is
@@ -117,6 +134,31 @@ class BlockStore {
   // apply left it, never half of one, and at least as new as what had been applied when read() was
   // called. Throws Error{corrupt} naming the block that fails its checksum.
   runtime::Task<Buffer> read(std::uint64_t offset, std::uint64_t length);
+
+  // Verifies the next blocks of [from, end) that hold data, at most `most`, from the device where
+  // that is possible, not from what memory remembers of it; and their table entries. What fails,
+  // also by an error of reading, is in the result. Throws Error{io_error} where the table cannot be
+  // read. REQUIRES: most > 0.
+  runtime::Task<CheckResult> check(BlockNumber from, BlockNumber end, std::size_t most);
+  // Blocks of the range whose table entry is damaged, at most `most`.
+  runtime::Task<std::vector<BlockNumber>> damaged_entries(std::uint64_t offset,
+                                                          std::uint64_t length, std::size_t most);
+  // Puts the content of a block in its place again, syncs it and reads it back. Nothing happens if
+  // the block no longer has this version: newer writes win. Throws Error{corrupt} where content and
+  // checksum differ; after any other Error everything throws. REQUIRES: kind data.
+  runtime::Task<void> repair(BlockVersion version, Buffer content);
+  // Replaces a block whose table entry is damaged, with its content (4 KiB for data, else empty).
+  // Throws Error{corrupt} where they do not fit each other or the volume, Error{conflict} for an op
+  // that is not applied here yet, or during a copy. REQUIRES: no apply() under way meanwhile.
+  runtime::Task<void> replace_damaged(BlockVersion version, Buffer content);
+  // Computes fingerprint and bytes_used anew from the table, beside applies. False: they were not
+  // what the table says, and are now. Throws Error{corrupt} for a damaged entry, Error{conflict}
+  // unless fingerprint_known(), all the while. One at a time.
+  runtime::Task<bool> recount();
+  // For the comparison of replicas: of each page of kBlocksPerDigest blocks, `pages` of them from
+  // block page * kBlocksPerDigest on, a hash of the versions of blocks that are no holes; 0 where
+  // all are. Shorter at the volume's end.
+  runtime::Task<std::vector<std::uint64_t>> digests(std::uint64_t page, std::size_t pages);
 
   // What the range holds, neighbours of one kind merged, at most `max_extents`; the extents cover
   // the range from its start, perhaps not all of it. REQUIRES: max_extents > 0.

@@ -1,8 +1,11 @@
 // What a BlockStore is made of. The .cc files beside it each hold one part: block_store.cc opening
-// and closing, applying.cc, reading.cc, checkpoint.cc, copying.cc.
+// and closing, applying.cc, reading.cc, checkpoint.cc, copying.cc, checking.cc.
 #pragma once
 
+#include <deque>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,10 +20,17 @@
 
 namespace datom::block_store {
 
+// What blocks below `end` come to.
+struct Recount {
+  BlockNumber end = 0;
+  Fingerprint fingerprint;
+  std::uint64_t blocks_used = 0;
+};
+
 struct BlockStore::Impl {
   Impl(runtime::Loop& on, std::string where, std::unique_ptr<SuperblockFile> superblock_file,
-       std::unique_ptr<runtime::File> data_file, std::unique_ptr<runtime::File> table_file,
-       BlockStoreOptions options);
+       std::unique_ptr<runtime::File> data_file, std::unique_ptr<runtime::File> device_file,
+       std::unique_ptr<runtime::File> table_file, BlockStoreOptions options);
   ~Impl();
 
   // Counts an operation while it lives. Throws Error where none may begin any more.
@@ -62,6 +72,10 @@ struct BlockStore::Impl {
   void take_effect(const protocol::Entry& entry, PinnedPages& pages);
   void replace(Table::Pin& page, const BlockVersion& old, const BlockVersion& next);
   void advance_to(Op op);
+  // No sound entry of the table is newer.
+  Op newest_possible() const;
+  void note_fingerprint();
+  std::optional<std::uint64_t> fingerprint_at(Op op) const;
 
   // reading.cc
   runtime::Task<Buffer> read(std::uint64_t offset, std::uint64_t length);
@@ -69,6 +83,23 @@ struct BlockStore::Impl {
   runtime::Task<std::vector<Extent>> extents(std::uint64_t offset, std::uint64_t length,
                                              std::size_t max_extents);
   runtime::Task<BlockVersion> version(BlockNumber block);
+
+  // checking.cc
+  struct Checked;
+  runtime::Task<CheckResult> check(BlockNumber from, BlockNumber end, std::size_t most);
+  runtime::Task<void> find_written(BlockNumber from, BlockNumber end, Checked& found);
+  runtime::Task<void> check_content(std::span<const BlockVersion> run, CheckResult& result);
+  runtime::Task<bool> holds(const BlockVersion& version);
+  runtime::Task<std::vector<BlockNumber>> damaged_entries(std::uint64_t offset,
+                                                          std::uint64_t length, std::size_t most);
+  runtime::Task<void> repair(BlockVersion version, Buffer content);
+  runtime::Task<void> repair_checked(BlockVersion version, Buffer content);
+  runtime::Task<bool> has_version(const BlockVersion& version);
+  runtime::Task<void> replace_damaged(BlockVersion version, Buffer content);
+  runtime::Task<void> replace_checked(BlockVersion version, Buffer content);
+  bool fits(const BlockVersion& version, const Buffer& content) const;
+  runtime::Task<bool> recount();
+  runtime::Task<std::vector<std::uint64_t>> digests(std::uint64_t page, std::size_t pages);
 
   // checkpoint.cc
   runtime::Task<void> checkpoint(ReplicaState state);
@@ -92,6 +123,7 @@ struct BlockStore::Impl {
   const std::string directory;
   std::unique_ptr<SuperblockFile> superblock;
   std::unique_ptr<runtime::File> data;
+  std::unique_ptr<runtime::File> device;  // the same file, read past the memory of the system
   Table table;
   RangeGuard guard;
 
@@ -102,6 +134,8 @@ struct BlockStore::Impl {
   bool known = false;
   Fingerprint fingerprint;
   std::uint64_t blocks_used = 0;
+  std::deque<std::uint64_t> history;  // fingerprints as of the last ops up to `applied`, if known
+  std::optional<Recount> recounting;
 
   bool applying = false;
   bool saving = false;
@@ -112,11 +146,19 @@ struct BlockStore::Impl {
   runtime::Event idle;
 };
 
-// The version an entry stands for; a damaged one as if never written: whatever comes next is newer.
-inline BlockVersion version_or_none(BlockNumber block, const RawEntry& entry) {
+// The version an entry stands for; nullopt for a damaged one, which one newer than possible is too.
+inline std::optional<BlockVersion> sound_version(BlockNumber block, const RawEntry& entry,
+                                                 Op newest_possible) {
+  std::optional<BlockVersion> version = decode_entry(block, entry);
+  if (version && version->op > newest_possible) version.reset();
+  return version;
+}
+
+// The same, a damaged one as if never written: whatever comes next is newer.
+inline BlockVersion version_or_none(BlockNumber block, const RawEntry& entry, Op newest_possible) {
   BlockVersion none;
   none.block = block;
-  return decode_entry(block, entry).value_or(none);
+  return sound_version(block, entry, newest_possible).value_or(none);
 }
 
 }  // namespace datom::block_store

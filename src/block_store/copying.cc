@@ -49,7 +49,8 @@ runtime::Task<void> BlockStore::Impl::install_checked(BlockVersion version, Buff
   const RangeGuard::Writing writing = co_await guard.write(std::move(ranges));
   check_usable();
   Table::Pin page = co_await table.pin(Table::page_of(version.block));
-  const BlockVersion old = version_or_none(version.block, page.get(version.block));
+  const BlockVersion old =
+      version_or_none(version.block, page.get(version.block), newest_possible());
   if (old.op >= version.op) co_return;
   std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
   co_await write_changes(loop, *data, std::move(changes));
@@ -63,6 +64,7 @@ void BlockStore::Impl::begin_copy(Op op) {
   applied = op;
   copying = true;
   known = false;
+  history.clear();
 }
 
 runtime::Task<void> BlockStore::Impl::finish_copy(Op op) {
@@ -95,6 +97,7 @@ runtime::Task<void> BlockStore::Impl::finish_copy(Op op) {
   known = true;
   fingerprint = sum;
   blocks_used = used;
+  note_fingerprint();
 }
 
 }  // namespace datom::block_store

@@ -137,15 +137,36 @@ runtime::Task<std::unique_ptr<SuperblockFile>> SuperblockFile::open(runtime::Fil
   co_return opened;
 }
 
+// Each slot by itself: one that cannot be read is as good as a damaged one, and what both hold was
+// written before any write has returned.
+runtime::Task<Buffer> SuperblockFile::read_slot(std::size_t slot, std::string& trouble) {
+  Buffer bytes = Buffer::zeroed(kSuperblockSlotBytes);
+  try {
+    const std::size_t found =
+        co_await file_->read(slot * kSuperblockSlotBytes, bytes.mutable_view());
+    if (found == bytes.size()) co_return bytes;
+    trouble = "the file ends early";
+  } catch (const Error& error) {
+    if (error.code() != Code::io_error) throw;
+    trouble = error.what();
+  }
+  co_return Buffer();
+}
+
 runtime::Task<void> SuperblockFile::load(const std::string& path) {
-  Buffer bytes = Buffer::zeroed(2 * kSuperblockSlotBytes);
-  co_await file_->read(0, bytes.mutable_view());
+  std::array<Buffer, 2> bytes;
   std::array<std::optional<Superblock>, 2> slots;
+  std::array<std::string, 2> trouble = {"damaged", "damaged"};
   for (std::size_t slot = 0; slot < slots.size(); ++slot) {
-    slots[slot] = decode_superblock(bytes.view().subspan(slot * kSuperblockSlotBytes));
+    bytes[slot] = co_await read_slot(slot, trouble[slot]);
+    slots[slot] = decode_superblock(bytes[slot].view());
   }
   if (!slots[0] && !slots[1]) {
-    throw Error(Code::corrupt, "{}: neither slot holds a valid superblock", path);
+    throw Error(
+        Code::corrupt,
+        "{}: neither slot holds a valid superblock ({}; {}): what this replica has promised "
+        "is lost, so it cannot take part again and has to be replaced",
+        path, trouble[0], trouble[1]);
   }
   const std::uint64_t first = slots[0] ? slots[0]->sequence : 0;
   const std::uint64_t second = slots[1] ? slots[1]->sequence : 0;
@@ -153,9 +174,7 @@ runtime::Task<void> SuperblockFile::load(const std::string& path) {
   current_ = *slots[newer];
   write_first_ = 1 - newer;
   if (first == second) co_return;
-  Buffer good =
-      Buffer::copy_of(bytes.view().subspan(newer * kSuperblockSlotBytes, kSuperblockSlotBytes));
-  co_await write_slot(write_first_, std::move(good));
+  co_await write_slot(write_first_, std::move(bytes[newer]));
 }
 
 runtime::Task<void> SuperblockFile::write_slot(std::size_t slot, Buffer bytes) {

@@ -51,6 +51,7 @@ class SuperblockFile {
 
  private:
   runtime::Task<void> load(const std::string& path);
+  runtime::Task<Buffer> read_slot(std::size_t slot, std::string& trouble);
   runtime::Task<void> write_slot(std::size_t slot, Buffer bytes);
 
   std::unique_ptr<runtime::File> file_;
