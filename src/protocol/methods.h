@@ -36,6 +36,12 @@ inline constexpr std::uint16_t kReadBlocks = 105;     // block contents, for cop
 inline constexpr std::uint16_t kReplaceReplica = 106;  // asked of the leader: another one instead
 inline constexpr std::uint16_t kCancelReplace = 107;   // asked of the leader: undo, while a learner
 
+inline constexpr std::uint16_t kBlocks = 110;       // of any member: versions, contents of blocks
+inline constexpr std::uint16_t kVerify = 111;       // asked of the leader: are the members equal
+inline constexpr std::uint16_t kFingerprint = 112;  // of any member, as of an op
+inline constexpr std::uint16_t kDigests = 113;      // of any member: digests of its block table
+inline constexpr std::uint16_t kCheckBlocks = 114;  // of any member: read and repair
+
 // replication.proto: one-way messages between the replicas of a group.
 inline constexpr std::uint16_t kGroupMessage = 200;
 
