@@ -11,10 +11,10 @@
 namespace datom::properties {
 namespace {
 
-constexpr std::array<const Definition*, 8> kKnown = {
-    &kCheckpointInterval,   &kClientTimeout,    &kCoordinationSessionTimeout,
-    &kGroupElectionTimeout, &kGroupHeartbeat,   &kJournalRetention,
-    &kReplaceAfter,         &kReplaceConcurrent};
+constexpr std::array kKnown = std::to_array<const Definition*>(
+    {&kCheckpointInterval, &kClientTimeout, &kCoordinationSessionTimeout, &kGroupElectionTimeout,
+     &kGroupHeartbeat, &kGroupLease, &kJournalRetention, &kReplaceAfter, &kReplaceConcurrent,
+     &kScrubBytesPerSecond});
 
 std::string known_names() {
   std::string names;

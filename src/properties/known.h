@@ -31,9 +31,17 @@ inline constexpr DurationProperty kGroupElectionTimeout{
     {"group.election_timeout_ms", 1000, 50, 60'000, "ms",
      "A follower that hears nothing from its leader for so long looks for another; keep it above "
      "three heartbeats."}};
+inline constexpr DurationProperty kGroupLease{
+    {"group.lease_ms", 300, 0, 1'000, "ms",
+     "So long after an answer of its followers a leader serves reads without asking them, and so "
+     "long a new leader waits; 0: every read asks them."}};
 inline constexpr DurationProperty kCheckpointInterval{
     {"checkpoint.interval_ms", 30'000, 100, 3'600'000, "ms",
      "A replica makes its block store durable, and lets go of journal, at least so often."}};
+inline constexpr BytesProperty kScrubBytesPerSecond{
+    {"scrub.bytes_per_second", 4 << 20, 0, 1ull << 40, "bytes",
+     "So much each replica reads of its blocks in the background, to find and repair what its disk "
+     "lost; 0: none."}};
 inline constexpr DurationProperty kClientTimeout{
     {"client.timeout_ms", 0, 0, 86'400'000, "ms",
      "A client's request waits so long for a leader before it fails with an I/O error; 0: for "
