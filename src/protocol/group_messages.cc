@@ -30,6 +30,18 @@ Uuid uuid_of(const std::string& bytes, std::string_view field) {
   return uuid;
 }
 
+std::uint64_t count_of(std::chrono::nanoseconds duration) {
+  return static_cast<std::uint64_t>(duration.count());
+}
+
+std::chrono::nanoseconds lease_of(std::uint64_t nanoseconds) {
+  if (nanoseconds > count_of(kMaxLease)) {
+    throw Error(Code::corrupt, "group message: a lease of {} ns, expected at most {}", nanoseconds,
+                count_of(kMaxLease));
+  }
+  return std::chrono::nanoseconds(nanoseconds);
+}
+
 struct PutBody {
   wire::GroupMessage& to;
 
@@ -48,10 +60,12 @@ struct PutBody {
     reply->set_base_complete(body.base_complete);
     reply->set_head_certain(body.head_certain);
     reply->set_incarnation(body.incarnation);
+    reply->set_lease_left_ns(count_of(body.lease_left));
   }
   void operator()(const BecomeLeader& body) const {
     put(to.mutable_become_leader()->mutable_last(), body.last);
     to.mutable_become_leader()->set_incarnation(body.incarnation);
+    to.mutable_become_leader()->set_lease_left_ns(count_of(body.lease_left));
   }
   void operator()(const Append& body) const {
     wire::Append* append = to.mutable_append();
@@ -62,6 +76,8 @@ struct PutBody {
     append->set_copy_needed(body.copy_needed);
     append->set_fingerprint_op(body.fingerprint_op.value());
     append->set_fingerprint(body.fingerprint);
+    append->set_sent(body.sent);
+    append->set_lease_ns(count_of(body.lease));
   }
   void operator()(const AppendReply& body) const {
     wire::AppendReply* reply = to.mutable_append_reply();
@@ -75,7 +91,9 @@ struct PutBody {
     reply->set_round(body.round);
     reply->set_applied(body.applied.value());
     reply->set_copying(body.copying);
+    reply->set_echo(body.echo);
   }
+  void operator()(const Resign&) const { to.mutable_resign(); }
 };
 
 GroupBody body_of(const wire::GroupMessage& from) {
@@ -88,17 +106,19 @@ GroupBody body_of(const wire::GroupMessage& from) {
       return Seal{};
     case wire::GroupMessage::kSealReply: {
       const wire::SealReply& reply = from.seal_reply();
-      return SealReply{reply.sealed(),          Term(reply.promised()), id_of(reply.last()),
-                       Op(reply.commit_hint()), reply.base_complete(),  reply.head_certain(),
-                       reply.incarnation()};
+      return SealReply{reply.sealed(),        Term(reply.promised()),
+                       id_of(reply.last()),   Op(reply.commit_hint()),
+                       reply.base_complete(), reply.head_certain(),
+                       reply.incarnation(),   lease_of(reply.lease_left_ns())};
     }
     case wire::GroupMessage::kBecomeLeader:
-      return BecomeLeader{id_of(from.become_leader().last()), from.become_leader().incarnation()};
+      return BecomeLeader{id_of(from.become_leader().last()), from.become_leader().incarnation(),
+                          lease_of(from.become_leader().lease_left_ns())};
     case wire::GroupMessage::kAppend: {
       const wire::Append& append = from.append();
       return Append{id_of(append.previous()), Op(append.commit()),  id_of(append.leader_last()),
                     append.round(),           append.copy_needed(), Op(append.fingerprint_op()),
-                    append.fingerprint()};
+                    append.fingerprint(),     append.sent(),        lease_of(append.lease_ns())};
     }
     case wire::GroupMessage::kAppendReply: {
       const wire::AppendReply& reply = from.append_reply();
@@ -111,8 +131,11 @@ GroupBody body_of(const wire::GroupMessage& from) {
                          Op(reply.conflict_first()),
                          reply.round(),
                          Op(reply.applied()),
-                         reply.copying()};
+                         reply.copying(),
+                         reply.echo()};
     }
+    case wire::GroupMessage::kResign:
+      return Resign{};
     case wire::GroupMessage::BODY_NOT_SET:
       break;
   }

@@ -2,6 +2,7 @@
 // Append's entries travel beside it as payload (entry.h).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12,6 +13,9 @@
 #include "protocol/entry.h"
 
 namespace datom::protocol {
+
+// No lease is longer: what a replica that restarted reports, not knowing what it granted (rule R2).
+inline constexpr std::chrono::nanoseconds kMaxLease = std::chrono::seconds(1);
 
 // Elector to voters: are you there, and do you hear a leader?
 struct Probe {};
@@ -30,13 +34,16 @@ struct SealReply {
   bool base_complete = false;
   bool head_certain = false;
   std::uint64_t incarnation = 0;  // of the process: drawn at its start
+  // Until then an earlier leader may serve reads by the sender's answers; at most kMaxLease.
+  std::chrono::nanoseconds lease_left{};
 };
 
 // Elector to the replica it chose; accepted by that incarnation only, if its journal still ends
-// there.
+// there, and once it knows the configuration of the envelope.
 struct BecomeLeader {
   EntryId last;
   std::uint64_t incarnation = 0;
+  std::chrono::nanoseconds lease_left{};  // of earlier leaders: nothing is committed before
 };
 
 // Leader to members: entries (payload) behind `previous`, or the group broadcast when it has none.
@@ -48,6 +55,9 @@ struct Append {
   bool copy_needed = false;  // the leader no longer has the entries that the member lacks
   Op fingerprint_op;         // 0: none. The leader's fingerprint as of that applied op
   std::uint64_t fingerprint = 0;
+  std::uint64_t sent = 0;  // when, by the leader's clock; the reply echoes it
+  // So long from the receipt on, the member's seals report a lease (rule R2); at most kMaxLease.
+  std::chrono::nanoseconds lease{};
 };
 struct AppendReply {
   bool matched = false;     // whether `previous` is in the member's journal
@@ -60,17 +70,21 @@ struct AppendReply {
   std::uint64_t round = 0;  // highest round seen in this term
   Op applied;
   bool copying = false;
+  std::uint64_t echo = 0;  // the newest `sent` of this term's Appends
 };
 
+// Leader to members: it leads this term no more, and serves nothing under its lease.
+struct Resign {};
+
 using GroupBody =
-    std::variant<Probe, ProbeReply, Seal, SealReply, BecomeLeader, Append, AppendReply>;
+    std::variant<Probe, ProbeReply, Seal, SealReply, BecomeLeader, Append, AppendReply, Resign>;
 
 struct GroupMessage {
   Uuid volume;
   Uuid from;  // replica
   Uuid to;    // replica: a message meant for a predecessor of this replica is not for it
   Term term;  // of the elector's election, or of the leader; of what is answered in replies
-  std::uint64_t config_epoch = 0;
+  std::uint64_t config_epoch = 0;  // of the configuration that the sender knows
   GroupBody body;
 };
 

@@ -43,8 +43,12 @@ struct View {
   std::vector<Holder> locks;    // by sequence; the first holds the lock
 };
 
-struct TakeLock {  // create an own lock node; `dead` (if not empty) is deleted in the same multi
+// Create an own lock node; in the same multi `dead` (if not empty) is deleted, and the record
+// raised to the next term, if one is given (rule T2: who creates the lock holds it).
+struct TakeLock {
   std::string dead;
+  std::optional<protocol::GroupRecord> raised;
+  std::int32_t expected_version = 0;
 };
 struct ReleaseLock {
   std::string path;
@@ -84,11 +88,11 @@ struct Coordinate {  // then tell coordinated() with the same number
   CoordinationRequest request;
 };
 struct ReadLog {  // read entries from `first` on and tell entries_read() for that follower
-  std::string service;
+  Uuid follower;
   Op first;
   std::size_t max_bytes = 0;
 };
-struct NeedNoOp {};  // propose() the term's no-op
+struct NeedNoOp {};  // propose() a no-op of the term
 struct Commit {      // entries up to `op` are committed and durable here: apply them
   Op op;
 };

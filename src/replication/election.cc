@@ -5,44 +5,38 @@
 
 namespace datom::replication {
 
-std::size_t quorum(std::size_t voters) {
-  return voters / 2 + 1;
-}
-
-const ReplicaRecord* find_voter(const std::vector<ReplicaRecord>& voters, const Uuid& replica) {
-  const auto found = std::find_if(voters.begin(), voters.end(), [&](const ReplicaRecord& voter) {
-    return voter.replica == replica;
-  });
-  return found == voters.end() ? nullptr : &*found;
-}
-
 void Election::probe_answered(const Uuid& replica, const protocol::ProbeReply& reply) {
-  if (find_voter(voters_, replica) == nullptr) return;
-  present_[replica] = true;
+  if (config_.voter(replica) == nullptr) return;
+  present_.insert(replica);
   highest_promise_ = std::max(highest_promise_, reply.promised);
 }
 
-void Election::sealed(const Uuid& replica, const protocol::SealReply& reply) {
-  if (find_voter(voters_, replica) != nullptr && reply.sealed) seals_[replica] = reply;
+bool Election::quorum_present() const {
+  return config_.quorum_has([this](const Uuid& replica) { return present_.contains(replica); });
+}
+
+void Election::sealed(const Uuid& replica, const protocol::SealReply& reply, Instant now) {
+  if (config_.voter(replica) == nullptr || !reply.sealed) return;
+  seals_[replica] = reply;
+  leases_over_ = std::max(leases_over_, now + reply.lease_left);
 }
 
 std::optional<Election::Choice> Election::choose(const Uuid& preferred) const {
-  const protocol::SealReply* best = nullptr;
-  const Uuid* best_replica = nullptr;
-  std::size_t trustworthy = 0;
-  const auto rank = [&](const Uuid& replica, const protocol::SealReply& report) {
+  const auto trustworthy = [this](const Uuid& replica) {
+    const auto seal = seals_.find(replica);
+    return seal != seals_.end() && seal->second.base_complete && seal->second.head_certain;
+  };
+  if (!config_.quorum_has(trustworthy)) return std::nullopt;
+  const auto rank = [&](const Uuid& replica) {
+    const protocol::SealReply& report = seals_.at(replica);
     return std::tuple(report.last.term, report.last.op, replica == preferred);
   };
+  const Uuid* best = nullptr;
   for (const auto& [replica, report] : seals_) {
-    if (!report.base_complete || !report.head_certain) continue;
-    ++trustworthy;
-    if (best == nullptr || rank(replica, report) > rank(*best_replica, *best)) {
-      best = &report;
-      best_replica = &replica;
-    }
+    if (!trustworthy(replica)) continue;
+    if (best == nullptr || rank(replica) > rank(*best)) best = &replica;
   }
-  if (trustworthy < quorum(voters_.size())) return std::nullopt;
-  return Choice{*find_voter(voters_, *best_replica), *best};
+  return Choice{*config_.voter(*best), seals_.at(*best)};
 }
 
 }  // namespace datom::replication

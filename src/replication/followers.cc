@@ -1,9 +1,7 @@
 #include "replication/followers.h"
 
 #include <algorithm>
-#include <functional>
-
-#include "replication/election.h"
+#include <utility>
 
 namespace datom::replication {
 
@@ -27,13 +25,18 @@ void Follower::resume_at(Op op) {
   in_flight_bytes = 0;
 }
 
-Followers::Followers(const std::vector<protocol::ReplicaRecord>& voters, const Uuid& self,
-                     EntryId last, Instant now)
-    : voters_(voters.size()) {
-  for (const protocol::ReplicaRecord& voter : voters) {
-    if (voter.replica == self) continue;
-    Follower& follower = followers_[voter.replica];
-    follower.replica = voter;
+Followers::Followers(Config config, const Uuid& self, EntryId last, Instant now) : self_(self) {
+  reconfigure(std::move(config), last, now);
+}
+
+void Followers::reconfigure(Config config, EntryId last, Instant now) {
+  config_ = std::move(config);
+  std::erase_if(followers_,
+                [this](const auto& item) { return config_.member(item.first) == nullptr; });
+  for (const ReplicaRecord& member : config_.members()) {
+    if (member.replica == self_ || followers_.contains(member.replica)) continue;
+    Follower& follower = followers_[member.replica];
+    follower.replica = member;
     follower.next = last.op.next();
     follower.heard = now;
   }
@@ -51,18 +54,16 @@ Follower* Followers::find_service(const std::string& service) {
   return nullptr;
 }
 
-std::size_t Followers::functional() const {
-  return 1 + static_cast<std::size_t>(
-                 std::count_if(followers_.begin(), followers_.end(),
-                               [](const auto& item) { return item.second.functional; }));
+bool Followers::quorum_functional() const {
+  return config_.quorum_has([this](const Uuid& replica) {
+    return replica == self_ || followers_.at(replica).functional;
+  });
 }
 
 template <typename Value, typename Get>
 Value Followers::on_quorum(Value own, Get get) const {
-  std::vector<Value> values{own};
-  for (const auto& [uuid, follower] : followers_) values.push_back(get(follower));
-  std::sort(values.begin(), values.end(), std::greater<>());
-  return values[quorum(voters_) - 1];
+  return config_.on_quorum<Value>(
+      [&](const Uuid& replica) { return replica == self_ ? own : get(followers_.at(replica)); });
 }
 
 Op Followers::durable_on_quorum(Op own_durable) const {
@@ -75,6 +76,10 @@ std::uint64_t Followers::confirmed_round(std::uint64_t newest) const {
 
 Instant Followers::quorum_heard(Instant now) const {
   return on_quorum(now, [](const Follower& f) { return f.heard; });
+}
+
+Instant Followers::quorum_echo(Instant now) const {
+  return on_quorum(now, [](const Follower& f) { return f.echo; });
 }
 
 }  // namespace datom::replication

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/uuid.h"
-#include "protocol/records.h"
+#include "replication/config.h"
 #include "replication/effects.h"
 
 namespace datom::replication {
@@ -30,6 +30,7 @@ struct Follower {
   EntryId last;             // end of its journal, as of its last answer
   std::uint64_t round = 0;  // highest read round it confirmed
   Instant heard{};          // when it last answered in this term
+  Instant echo{};           // when the newest Append that it answered was sent
 
   // Sent and not acked: (last op, bytes) of each batch; bounded by the window.
   std::deque<std::pair<Op, std::size_t>> in_flight;
@@ -43,9 +44,12 @@ struct Follower {
 
 class Followers {
  public:
-  // All voters but `self`; each is taken to have the leader's `last` until it says otherwise.
-  Followers(const std::vector<protocol::ReplicaRecord>& voters, const Uuid& self, EntryId last,
-            Instant now);
+  // All members but `self`; each is taken to have the leader's `last` until it says otherwise.
+  Followers(Config config, const Uuid& self, EntryId last, Instant now);
+
+  // Another configuration is in force: who is new is taken to have `last`, who is gone goes.
+  void reconfigure(Config config, EntryId last, Instant now);
+  const Config& config() const { return config_; }
 
   // nullptr where it is none.
   Follower* find(const Uuid& replica);
@@ -53,22 +57,25 @@ class Followers {
   std::map<Uuid, Follower>& all() { return followers_; }
   const std::map<Uuid, Follower>& all() const { return followers_; }
 
-  std::size_t voters() const { return voters_; }
-  // Functional members, the leader included.
-  std::size_t functional() const;
-  // The highest op that is durable on Q functional voters, the leader's own copy being
+  // Whether a quorum, the leader included, is functional.
+  bool quorum_functional() const;
+  // The highest op that is durable on a quorum of functional voters, the leader's own copy being
   // `own_durable`.
   Op durable_on_quorum(Op own_durable) const;
-  // The highest read round that Q voters, the leader included, have confirmed; `newest` is its own.
+  // The highest read round that a quorum, the leader included, has confirmed; `newest` is its own.
   std::uint64_t confirmed_round(std::uint64_t newest) const;
-  // When Q voters, the leader included, had last answered: the Q-th newest time.
+  // When a quorum, the leader included, had last answered.
   Instant quorum_heard(Instant now) const;
+  // The latest time such that a quorum answered what was sent then or later: a lease counts from
+  // it.
+  Instant quorum_echo(Instant now) const;
 
  private:
   template <typename Value, typename Get>
   Value on_quorum(Value own, Get get) const;
 
-  std::size_t voters_;
+  const Uuid self_;
+  Config config_;
   std::map<Uuid, Follower> followers_;  // ordered: deterministic
 };
 

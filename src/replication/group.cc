@@ -20,7 +20,11 @@ Group::Group(Identity identity, Options options, Durable durable, Instant now)
       head_certain_(durable.head_certain),
       commit_(std::min(durable.committed, log_.last().op)),
       told_commit_(commit_),
-      no_leader_since_(now) {}
+      no_leader_since_(now) {
+  // What it granted before it restarted it does not know; a replica that never promised anything
+  // never answered anybody.
+  if (promised_ > Term(0)) lease_until_ = earlier_lease_until_ = now + protocol::kMaxLease;
+}
 
 Effects Group::tick(Instant now) {
   now_ = now;
@@ -47,15 +51,20 @@ Instant Group::next_tick() const {
     case Role::elector:
       return std::min(elector_deadline_, ask_again_);
     case Role::leader:
-      return broadcast_at_;
+      return leases_over_ > now_ ? std::min(broadcast_at_, leases_over_) : broadcast_at_;
   }
   return now_;
 }
 
 Effects Group::view_changed(Instant now, View view) {
   now_ = now;
+  if (!view.record) {  // the newest one known stays a hint
+    view.record = std::move(view_.record);
+    view.record_version = view_.record_version;
+  }
   view_ = std::move(view);
   if (view_.record) highest_seen_ = std::max(highest_seen_, view_.record->term);
+  adopt_config();
   if (view_.expired) {
     lock_.clear();
     if (role_of(state_) == Role::elector) give_up(session_expired, false);
@@ -76,24 +85,28 @@ Effects Group::coordinated(Instant now, std::uint64_t number, Outcome outcome, s
   pending_.reset();
   const bool done = outcome == Outcome::done;
 
-  if (std::holds_alternative<TakeLock>(request)) {
+  if (const auto* take = std::get_if<TakeLock>(&request)) {
     if (done) lock_ = path;
+    if (done && take->raised) record_written(*take->raised, version);
     if (role_of(state_) == Role::leader) ask_for_no_op();
-    if (state_ == ec_acquire_lock && done) have_lock();
-  } else if (const auto* write = std::get_if<WriteRecord>(&request)) {
-    if (done) {
-      view_.record = write->record;
-      view_.record_version = version;
+    if (state_ == ec_acquire_lock && done) {
+      have_lock();
+      if (take->raised && state_ == ec_waiting_for_quorum) {
+        enter(ec_election_in_progress, quorum_present);
+        seal_voters(take->raised->term);
+      }
     }
+  } else if (const auto* write = std::get_if<WriteRecord>(&request)) {
+    if (done) record_written(write->record, version);
     if (write->release && done) lock_.clear();
     if (state_ != ec_election_in_progress) {
-      // given up meanwhile
+      // given up meanwhile, or a leader's change of the configuration
     } else if (!done) {
       give_up(election_failed, false);
     } else if (write->release) {
       leader_was_named();
     } else {
-      seal_voters();
+      seal_voters(write->record.term);
     }
   } else if (std::get<ReleaseLock>(request).path == lock_) {
     lock_.clear();
@@ -106,7 +119,11 @@ Effects Group::coordinated(Instant now, std::uint64_t number, Outcome outcome, s
 // provably mine is not mine (T3).
 void Group::settle_unknown(Outcome& outcome, std::string& path, std::int32_t& version) const {
   outcome = Outcome::refused;
-  if (std::holds_alternative<TakeLock>(pending_->request)) {
+  if (const auto* take = std::get_if<TakeLock>(&pending_->request)) {
+    const bool raised =
+        !take->raised || (view_.record && view_.record->nonce == take->raised->nonce);
+    if (!raised) return;
+    version = view_.record_version;
     const auto mine = std::find_if(view_.locks.begin(), view_.locks.end(),
                                    [](const Holder& lock) { return lock.mine; });
     if (mine == view_.locks.end()) return;
@@ -124,14 +141,15 @@ Effects Group::receive(Instant now, const protocol::GroupMessage& message, Batch
   if (stopped_ || message.volume != identity_.volume || message.to != identity_.self.replica) {
     return taken();
   }
-  const protocol::ReplicaRecord* from = voter(message.from);
-  if (from == nullptr || message.config_epoch != view_.record->config_epoch) return taken();
+  const protocol::ReplicaRecord* from = config_.member(message.from);
+  if (from == nullptr) return taken();
   suspected_.erase(from->service);
 
   struct Dispatch {
     Group& group;
     const protocol::ReplicaRecord sender;
     Term term;
+    std::uint64_t epoch;
     const Batch& batch;
     void operator()(const protocol::Probe&) { group.on_probe(sender, term); }
     void operator()(const protocol::ProbeReply& body) {
@@ -141,13 +159,16 @@ Effects Group::receive(Instant now, const protocol::GroupMessage& message, Batch
     void operator()(const protocol::SealReply& body) {
       group.on_seal_reply(sender.replica, term, body);
     }
-    void operator()(const protocol::BecomeLeader& body) { group.on_become_leader(term, body); }
+    void operator()(const protocol::BecomeLeader& body) {
+      group.on_become_leader({term, epoch, body});
+    }
+    void operator()(const protocol::Resign&) { group.on_resign(sender, term); }
     void operator()(const protocol::Append& body) { group.on_append(sender, term, body, batch); }
     void operator()(const protocol::AppendReply& body) {
       group.on_append_reply(sender.replica, term, body);
     }
   };
-  std::visit(Dispatch{*this, *from, message.term, entries}, message.body);
+  std::visit(Dispatch{*this, *from, message.term, message.config_epoch, entries}, message.body);
   return taken();
 }
 
@@ -157,9 +178,10 @@ Effects Group::peer_down(Instant now, const std::string& service) {
   if (leadership_ && leadership_->replica.service == service) wait_for_leader(leader_lost, true);
   if (role_of(state_) == Role::follower) follower_tick();
   if (followers_) {
-    Follower* follower = followers_->find_service(service);
     // What was on its way may be lost; its next answer tells from where to go on.
-    if (follower != nullptr) follower->functional = false;
+    for (auto& [uuid, follower] : followers_->all()) {
+      if (follower.replica.service == service) follower.functional = false;
+    }
   }
   return taken();
 }
@@ -173,7 +195,7 @@ Effects Group::promise_saved(Instant now, Term term) {
     return taken();
   }
   if (state_ == ec_election_in_progress && election_) {
-    election_->sealed(identity_.self.replica, own_report());
+    election_->sealed(identity_.self.replica, own_report(), now_);
     choose_leader();
   }
   if (seal_waits_) {
@@ -228,6 +250,11 @@ Effects Group::stop(Instant now) {
   return taken();
 }
 
+void Group::configure(Instant now, Options options) {
+  if (options.lease != options_.lease) lease_floor_ = now;
+  options_ = options;
+}
+
 void Group::set_fingerprint(Op op, std::uint64_t fingerprint) {
   fingerprint_op_ = op;
   fingerprint_ = fingerprint;
@@ -248,7 +275,7 @@ void Group::send(const protocol::ReplicaRecord& to, Term term, protocol::GroupBo
                  Batch entries) {
   effects_.push_back(Send{to.service,
                           {identity_.volume, identity_.self.replica, to.replica, term,
-                           view_.record->config_epoch, std::move(body)},
+                           config_.epoch(), std::move(body)},
                           std::move(entries)});
 }
 
@@ -292,10 +319,6 @@ void Group::save_promise_when_drained() {
   effects_.push_back(SavePromise{promised_});
 }
 
-const protocol::ReplicaRecord* Group::voter(const Uuid& replica) const {
-  return view_.record ? find_voter(view_.record->voters, replica) : nullptr;
-}
-
 bool Group::hears_leader() const {
   if (role_of(state_) == Role::leader) return true;
   return leadership_ && now_ - leadership_->heard < options_.election_timeout;
@@ -306,6 +329,24 @@ const Holder* Group::own_lock() const {
     return lock.mine && lock.path == lock_;
   });
   return found == view_.locks.end() ? nullptr : &*found;
+}
+
+// A view may be newer than the write of which the outcome is told here.
+void Group::record_written(const protocol::GroupRecord& record, std::int32_t version) {
+  if (version <= view_.record_version) return;
+  view_.record = record;
+  view_.record_version = version;
+  adopt_config();
+}
+
+// Epochs grow with each write of a configuration, and every write is guarded by the version of the
+// one before: the same epoch is the same configuration.
+void Group::adopt_config() {
+  if (view_.record && view_.record->config_epoch > config_.epoch()) {
+    config_ = Config(*view_.record);
+  }
+  if (role_of(state_) == Role::leader) follow_config();
+  if (order_) on_become_leader(*std::exchange(order_, std::nullopt));
 }
 
 // Takes a lock for the role that needs one, releases locks that no role needs: left by an outcome

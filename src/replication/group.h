@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "replication/config.h"
 #include "replication/effects.h"
 #include "replication/election.h"
 #include "replication/followers.h"
@@ -29,6 +30,7 @@ struct Identity {
 struct Options {
   Duration heartbeat = std::chrono::milliseconds(200);
   Duration election_timeout = std::chrono::milliseconds(1000);  // silence of a leader
+  Duration lease = std::chrono::milliseconds(300);              // of reads; 0: rounds instead
   std::size_t window_bytes = 16 << 20;                          // sent to a follower and not acked
   std::size_t read_bytes = 1 << 20;                             // of one ReadLog
 };
@@ -63,9 +65,9 @@ class Group {
   Effects log_written(Instant now, EntryId last);
   Effects log_truncated(Instant now);
   // `entries` null: they could not be read.
-  Effects entries_read(Instant now, const std::string& service, Batch entries);
+  Effects entries_read(Instant now, const Uuid& follower, Batch entries);
   // Leader: appends a batch made by the driver, its ops behind last(), of term(). REQUIRES:
-  // can_propose(), or it is the no-op that NeedNoOp asked for.
+  // can_propose(), or it is the no-op that NeedNoOp asked for: wants_no_op().
   Effects propose(Instant now, Batch batch);
   // Leader: a read round begins now; ReadsConfirmed follows. One at a time. REQUIRES:
   // can_propose().
@@ -76,8 +78,25 @@ class Group {
   // failed and is to be asked for again.
   Effects copy_started(Instant now, EntryId base);
   Effects copy_ended(Instant now, bool complete);
+  // Leader: makes `to` a learner in the place of the voter `from`; what follows comes by itself
+  // (protocol::GroupRecord). Asked again, it answers the same. REQUIRES: can_propose().
+  enum class Answer {
+    done,         // the record says so or will, or is further already
+    busy,         // the record is being written: ask again
+    conflict,     // another replica is being replaced; cancel: it votes already
+    not_a_voter,  // `from` is none
+  };
+  struct Answered {
+    Answer answer;
+    Effects effects;
+  };
+  Answered replace(Instant now, const Uuid& from, const ReplicaRecord& to);
+  // Leader: `to` is a learner no more. REQUIRES: can_propose().
+  Answered cancel_replace(Instant now, const Uuid& to);
   // Hands over: gives up every role for ever.
   Effects stop(Instant now);
+  // Other timing; a lease counts only what is sent from now on.
+  void configure(Instant now, Options options);
   // Leader: for the next broadcasts.
   void set_fingerprint(Op op, std::uint64_t fingerprint);
 
@@ -93,6 +112,10 @@ class Group {
   bool base_complete() const { return base_complete_; }
   // Leader, functional: clients are served.
   bool can_propose() const { return state_ == State::leader_functional; }
+  bool wants_no_op() const { return no_op_wanted_; }
+  // Whether nobody else can have committed anything up to `now`: what was read before is current.
+  // The data are read first, then this is asked, then the reply is sent (rule R3).
+  bool lease_holds(Instant now) const;
   // Service that leads as far as this replica knows; "" when it knows none.
   std::string leader() const;
   const Followers* followers() const { return followers_ ? &*followers_ : nullptr; }
@@ -105,6 +128,12 @@ class Group {
     Op verified;     // up to it the journals are known to be equal
     Op join_target;  // the leader's end at first contact
     std::uint64_t round = 0;
+    std::uint64_t sent = 0;  // newest of its Appends, by its clock
+  };
+  struct Order {  // BecomeLeader
+    Term term;
+    std::uint64_t config_epoch = 0;
+    protocol::BecomeLeader body;
   };
   struct Pending {  // the coordination request under way
     std::uint64_t number = 0;
@@ -121,17 +150,20 @@ class Group {
   void wait_for_leader(Cause cause, bool soon);
   void raise_promise(Term term);
   void save_promise_when_drained();
-  const protocol::ReplicaRecord* voter(const Uuid& replica) const;
   bool hears_leader() const;
   bool suspected(const std::string& service) const { return suspected_.contains(service); }
   const Holder* own_lock() const;
   void care_for_lock();
+  void record_written(const protocol::GroupRecord& record, std::int32_t version);
+  void adopt_config();
 
   // group_follower.cc
   void on_probe(const protocol::ReplicaRecord& from, Term term);
   void on_seal(const protocol::ReplicaRecord& from, Term term);
   void reply_seal(const protocol::ReplicaRecord& to, Term term, bool sealed);
-  void on_become_leader(Term term, const protocol::BecomeLeader& body);
+  void on_become_leader(Order order);
+  void on_resign(const protocol::ReplicaRecord& from, Term term);
+  void grant_lease(Term term, Duration lease);
   void on_append(const protocol::ReplicaRecord& from, Term term, const protocol::Append& append,
                  const Batch& entries);
   void follow(const protocol::ReplicaRecord& leader, const protocol::Append& append);
@@ -150,10 +182,11 @@ class Group {
   void stand();
   void try_lock();
   void have_lock();
+  protocol::GroupRecord raised_record() const;
   void ask_voters();
   void on_probe_reply(const Uuid& from, const protocol::ProbeReply& reply);
   void raise_term();
-  void seal_voters();
+  void seal_voters(Term term);
   void on_seal_reply(const Uuid& from, Term term, const protocol::SealReply& reply);
   void choose_leader();
   void leader_was_named();
@@ -162,7 +195,7 @@ class Group {
   protocol::SealReply own_report() const;
 
   // group_leader.cc
-  void lead();
+  void lead(Duration lease_left);
   void broadcast();
   void send_append(Follower& follower, Batch entries);
   void replicate(Follower& follower);
@@ -174,8 +207,13 @@ class Group {
   void step_down(Cause cause);
   void leader_tick();
 
+  // group_members.cc
+  void follow_config();
+  void advance_config();
+  bool write_config(protocol::GroupRecord record);
+
   const Identity identity_;
-  const Options options_;
+  Options options_;
   Effects effects_;
   Instant now_;
   State state_ = State::follower_wait_to_join_group;
@@ -194,6 +232,7 @@ class Group {
 
   // Coordination.
   View view_;
+  Config config_;  // the newest that the record showed
   std::uint64_t next_number_ = 1;
   std::optional<Pending> pending_;
   std::string lock_;  // own lock's path, "" when none
@@ -206,13 +245,19 @@ class Group {
       seal_waits_;  // the elector that waits for a durable promise
   bool copying_ = false;
   Instant no_leader_since_;
-  bool stand_soon_ = false;  // the leader certainly went: no need to wait for its silence
-  Term led_;                 // last term led, by this process
+  bool stand_soon_ = false;     // the leader certainly went: no need to wait for its silence
+  Term led_;                    // last term led, by this process
+  std::optional<Order> order_;  // to lead, under a configuration that is not known here yet
+  // Leases that its answers granted: a leader of lease_term_, or an earlier one, may serve reads.
+  Term lease_term_;
+  Instant lease_until_{};
+  Instant earlier_lease_until_{};
 
   // Elector.
   std::optional<Election> election_;
   Instant elector_deadline_{};
   Instant ask_again_{};
+  Instant lock_at_{};  // from then on the lock is taken without waiting for a quorum of answers
   Term highest_seen_;  // terms promised anywhere, as far as told
   std::optional<Election::Choice> chosen_;
 
@@ -220,7 +265,11 @@ class Group {
   std::optional<Followers> followers_;
   Instant broadcast_at_{};
   bool no_op_asked_ = false;
+  bool no_op_wanted_ = false;
   Op no_op_;
+  Instant leases_over_{};  // of earlier leaders: nothing is committed before
+  Instant lease_floor_{};  // answers to what was sent earlier do not count for a lease
+  Op config_since_;        // the end of the journal when the present configuration came into force
   std::uint64_t round_ = 0;
   std::optional<Op> round_commit_;  // of the read round under way
   Op fingerprint_op_;

@@ -12,7 +12,14 @@ using enum Cause;
 // When this replica stands as elector if nobody leads before: at once for the first member of those
 // not known to be gone, an election timeout later for each one before it.
 std::optional<Instant> Group::stand_at() const {
-  if (stopped_ || !view_.connected || voter(identity_.self.replica) == nullptr) return std::nullopt;
+  if (stopped_ || !view_.connected || !view_.record ||
+      config_.voter(identity_.self.replica) == nullptr) {
+    return std::nullopt;
+  }
+  const auto votes = [this](const std::string& service) {
+    return std::any_of(config_.voters().begin(), config_.voters().end(),
+                       [&](const ReplicaRecord& one) { return one.service == service; });
+  };
   std::size_t before = 0;
   bool member = false;
   for (const Holder& holder : view_.members) {
@@ -20,7 +27,7 @@ std::optional<Instant> Group::stand_at() const {
       member = true;
       break;
     }
-    if (!suspected(holder.service)) ++before;
+    if (!suspected(holder.service) && votes(holder.service)) ++before;
   }
   if (!member) return std::nullopt;
   const bool soon = stand_soon_ || view_.record->term == Term(0);
@@ -30,15 +37,18 @@ std::optional<Instant> Group::stand_at() const {
 
 void Group::stand() {
   enter(ec_acquire_lock, no_leader);
-  election_.emplace(view_.record->voters);
+  election_.emplace(config_);
+  election_->probe_answered(identity_.self.replica, {promised_, false});
   chosen_.reset();
   elector_deadline_ = now_ + 4 * options_.election_timeout;
-  ask_again_ = elector_deadline_;
+  lock_at_ = now_ + options_.heartbeat;
+  ask_voters();
   if (!pending_) try_lock();
 }
 
 // Takes the lock if it is free, or if whoever holds it is gone. A holder that neither leads nor
-// goes on within our deadline loses it as well: the lock is liveness only.
+// goes on within our deadline loses it as well: the lock is liveness only. With a quorum of answers
+// the same multi raises the term; without, the lock is taken to wait for one.
 void Group::try_lock() {
   if (own_lock() != nullptr) {
     have_lock();
@@ -47,27 +57,31 @@ void Group::try_lock() {
   lock_.clear();
   const auto holder = std::find_if(view_.locks.begin(), view_.locks.end(),
                                    [](const Holder& lock) { return !lock.mine; });
-  if (holder == view_.locks.end()) {
-    coordinate(TakeLock{});
-  } else if (suspected(holder->service) || holder->service == identity_.self.service ||
-             now_ >= elector_deadline_) {
-    coordinate(TakeLock{holder->path});
+  TakeLock take;
+  if (holder != view_.locks.end()) {
+    const bool gone = suspected(holder->service) || holder->service == identity_.self.service;
+    if (!gone && now_ < elector_deadline_) return;
+    take.dead = holder->path;
   }
+  if (election_->quorum_present()) {
+    take.raised = raised_record();
+    take.expected_version = view_.record_version;
+  } else if (now_ < lock_at_) {
+    return;
+  }
+  coordinate(std::move(take));
 }
 
 void Group::have_lock() {
   enter(ec_waiting_for_quorum, lock_acquired);
   elector_deadline_ = now_ + 20 * options_.election_timeout;
-  election_->probe_answered(identity_.self.replica, {promised_, false});
-  ask_voters();
-  if (election_->quorum_present()) raise_term();
 }
 
 void Group::ask_voters() {
   ask_again_ = now_ + options_.heartbeat;
-  for (const protocol::ReplicaRecord& to : view_.record->voters) {
+  for (const protocol::ReplicaRecord& to : election_->config().voters()) {
     if (to.replica == identity_.self.replica) continue;
-    if (state_ == ec_waiting_for_quorum) {
+    if (state_ != ec_election_in_progress) {
       send(to, promised_, protocol::Probe{});
     } else if (!election_->has_sealed(to.replica)) {
       send(to, promised_, protocol::Seal{});
@@ -77,34 +91,50 @@ void Group::ask_voters() {
 
 void Group::on_probe_reply(const Uuid& from, const protocol::ProbeReply& reply) {
   highest_seen_ = std::max(highest_seen_, reply.promised);
-  if (state_ != ec_waiting_for_quorum) return;
+  if (state_ != ec_acquire_lock && state_ != ec_waiting_for_quorum) return;
   if (reply.hears_leader) {
-    give_up(leader_is_there, false);
+    // It may only not have noticed yet what this replica has: asked again soon.
+    give_up(leader_is_there, true);
+    no_leader_since_ = now_ + options_.heartbeat;
     return;
   }
   election_->probe_answered(from, reply);
-  if (election_->quorum_present()) raise_term();
+  if (pending_ || !election_->quorum_present()) return;
+  state_ == ec_acquire_lock ? try_lock() : raise_term();
 }
 
-// T2, T3: one multi that checks the own lock and the record's version.
-void Group::raise_term() {
-  if (pending_) return;  // asked again at the next answer or tick
-  enter(ec_election_in_progress, quorum_present);
-  elector_deadline_ = now_ + 4 * options_.election_timeout;
-  ask_again_ = elector_deadline_;
+// T3: above every term that was promised anywhere, as far as known.
+protocol::GroupRecord Group::raised_record() const {
   protocol::GroupRecord record = *view_.record;
   record.term =
       std::max({record.term, promised_, highest_seen_, election_->highest_promise()}).next();
   record.phase = protocol::Phase::no_leader;
   record.leader.clear();
   record.nonce = identity_.incarnation ^ next_number_;
-  coordinate(WriteRecord{std::move(record), view_.record_version, lock_, false});
+  return record;
+}
+
+// T2: one multi that checks the own lock and the record's version.
+void Group::raise_term() {
+  if (pending_) return;  // asked again at the next answer or tick
+  if (config_.epoch() != election_->config().epoch()) {
+    give_up(election_failed, true);
+    return;
+  }
+  enter(ec_election_in_progress, quorum_present);
+  elector_deadline_ = now_ + 4 * options_.election_timeout;
+  ask_again_ = elector_deadline_;
+  coordinate(WriteRecord{raised_record(), view_.record_version, lock_, false});
 }
 
 // The term is raised: promise it myself and ask the others to.
-void Group::seal_voters() {
-  const Term term = view_.record->term;
-  DATOM_CHECK(term > promised_);
+void Group::seal_voters(Term term) {
+  if (term <= promised_ || view_.record->term != term ||
+      config_.epoch() != election_->config().epoch()) {
+    give_up(election_failed, true);  // another elector or leader wrote the record meanwhile
+    return;
+  }
+  elector_deadline_ = now_ + 4 * options_.election_timeout;
   promised_ = term;
   seal_waits_.reset();
   save_promise_when_drained();
@@ -118,7 +148,7 @@ void Group::on_seal_reply(const Uuid& from, Term term, const protocol::SealReply
     if (reply.promised > promised_) give_up(higher_term, false);
     return;
   }
-  election_->sealed(from, reply);
+  election_->sealed(from, reply, now_);
   choose_leader();
 }
 
@@ -126,7 +156,11 @@ void Group::on_seal_reply(const Uuid& from, Term term, const protocol::SealReply
 // to be safe, all of them give the best choice.
 void Group::choose_leader() {
   if (pending_ || durable_promise_ < promised_) return;
-  const auto& voters = view_.record->voters;
+  if (view_.record->term != promised_ || config_.epoch() != election_->config().epoch()) {
+    give_up(election_failed, true);
+    return;
+  }
+  const auto& voters = election_->config().voters();
   const bool all_answered = std::all_of(voters.begin(), voters.end(), [&](const auto& one) {
     return election_->has_sealed(one.replica) || suspected(one.service);
   });
@@ -143,12 +177,14 @@ void Group::choose_leader() {
 
 void Group::leader_was_named() {
   const Election::Choice choice = *chosen_;
+  const Duration lease_left =
+      std::clamp(election_->leases_over() - now_, Duration(0), protocol::kMaxLease);
   election_.reset();
   chosen_.reset();
   wait_for_leader(leader_named, false);
-  const protocol::BecomeLeader order{choice.report.last, choice.report.incarnation};
+  const protocol::BecomeLeader order{choice.report.last, choice.report.incarnation, lease_left};
   if (choice.replica.replica == identity_.self.replica) {
-    on_become_leader(promised_, order);
+    on_become_leader({promised_, config_.epoch(), order});
   } else {
     send(choice.replica, promised_, order);
   }
@@ -162,23 +198,19 @@ void Group::give_up(Cause cause, bool soon) {
 }
 
 void Group::elector_tick() {
-  if (state_ == ec_acquire_lock && now_ >= elector_deadline_) {
-    if (!pending_) try_lock();
-    if (pending_ && now_ < elector_deadline_ + 4 * options_.election_timeout) {
-      elector_deadline_ += options_.election_timeout;
-      ask_again_ = elector_deadline_;
-      return;
-    }
+  if (state_ == ec_acquire_lock && !pending_) try_lock();
+  if (state_ == ec_acquire_lock && pending_ && now_ >= elector_deadline_) {
+    elector_deadline_ += options_.election_timeout;  // its outcome ends this
   }
   if (now_ >= elector_deadline_) {
     give_up(election_failed, false);
     return;
   }
-  if (now_ < ask_again_) return;
   if (state_ == ec_waiting_for_quorum && election_->quorum_present()) {
     raise_term();
     return;
   }
+  if (now_ < ask_again_) return;
   ask_voters();
   if (state_ == ec_election_in_progress) choose_leader();
 }

@@ -36,17 +36,47 @@ void Group::reply_seal(const protocol::ReplicaRecord& to, Term term, bool sealed
 }
 
 protocol::SealReply Group::own_report() const {
-  return {true,           durable_promise_, log_.durable(),       commit_,
-          base_complete_, head_certain_,    identity_.incarnation};
+  const Duration lease_left = std::clamp(lease_until_ - now_, Duration(0), protocol::kMaxLease);
+  return {true,           durable_promise_, log_.durable(),        commit_,
+          base_complete_, head_certain_,    identity_.incarnation, lease_left};
 }
 
-void Group::on_become_leader(Term term, const protocol::BecomeLeader& body) {
+void Group::on_become_leader(Order order) {
+  const Term term = order.term;
   if (state_ != follower_wait_to_join_group || stopped_) return;
   if (term != promised_ || durable_promise_ != term || led_ == term) return;
-  if (body.incarnation != identity_.incarnation || body.last != log_.last() || log_writes_ > 0) {
+  if (order.body.incarnation != identity_.incarnation || order.body.last != log_.last() ||
+      log_writes_ > 0) {
     return;  // E3: not who was chosen; the elector will raise another term
   }
-  lead();
+  if (order.config_epoch > config_.epoch()) {
+    // Quorums are those of the configuration under which it was chosen; the record's watch tells.
+    order_ = std::move(order);
+    return;
+  }
+  if (order.config_epoch < config_.epoch() || config_.voter(identity_.self.replica) == nullptr) {
+    return;  // a later leader has changed the configuration since
+  }
+  lead(order.body.lease_left);
+}
+
+// It leads no more and, having said so, serves nothing under its lease.
+void Group::on_resign(const protocol::ReplicaRecord& from, Term term) {
+  if (lease_term_ == term) lease_until_ = std::min(lease_until_, earlier_lease_until_);
+  suspected_.insert(from.service);
+  if (leadership_ && leadership_->replica == from && term == promised_) {
+    wait_for_leader(leader_lost, true);
+    follower_tick();
+  }
+}
+
+// Rule R2. What this replica answers lets the leader count on it until then.
+void Group::grant_lease(Term term, Duration lease) {
+  if (lease_term_ != term) {
+    lease_term_ = term;
+    earlier_lease_until_ = lease_until_;
+  }
+  lease_until_ = std::max(lease_until_, now_ + lease);
 }
 
 void Group::on_append(const protocol::ReplicaRecord& from, Term term,
@@ -62,6 +92,8 @@ void Group::on_append(const protocol::ReplicaRecord& from, Term term,
   seal_waits_.reset();  // the election of this term is over
   leadership_->heard = now_;
   leadership_->round = std::max(leadership_->round, append.round);
+  leadership_->sent = std::max(leadership_->sent, append.sent);
+  grant_lease(term, append.lease);
 
   if (append.copy_needed || !base_complete_) ask_for_copy();
   const std::size_t writes = log_writes_;
@@ -80,7 +112,7 @@ void Group::on_append(const protocol::ReplicaRecord& from, Term term,
 
 void Group::follow(const protocol::ReplicaRecord& leader, const protocol::Append& append) {
   if (state_ != follower_wait_to_join_group) wait_for_leader(leader_lost, false);
-  leadership_ = Leadership{leader, now_, Op(0), append.leader_last.op, 0};
+  leadership_ = Leadership{leader, now_, Op(0), append.leader_last.op, 0, 0};
 }
 
 // False when the entry before them is not here. Otherwise they are in the journal, or on their way.
@@ -160,6 +192,9 @@ void Group::reply_append(bool matched, Op previous) {
   reply.round = leadership_->round;
   reply.applied = told_commit_;
   reply.copying = copying_;
+  // Without the durable promise of a term this replica, restarted, would not know that it may have
+  // granted a lease.
+  if (durable_promise_ >= promised_) reply.echo = leadership_->sent;
   send(leadership_->replica, promised_, reply);
 }
 

@@ -9,12 +9,16 @@ namespace datom::replication {
 using enum State;
 using enum Cause;
 
-void Group::lead() {
+void Group::lead(Duration lease_left) {
   led_ = promised_;
   enter(leader_waiting_for_quorum, chosen);
   leadership_.reset();
-  followers_.emplace(view_.record->voters, identity_.self.replica, log_.last(), now_);
+  followers_.emplace(config_, identity_.self.replica, log_.last(), now_);
+  config_since_ = log_.last().op;
+  leases_over_ = now_ + lease_left;
+  lease_floor_ = now_;
   no_op_asked_ = false;
+  no_op_wanted_ = false;
   no_op_ = Op(0);
   round_ = 0;
   round_commit_.reset();
@@ -42,6 +46,8 @@ void Group::send_append(Follower& follower, Batch entries) {
   append.round = round_;
   append.fingerprint_op = fingerprint_op_;
   append.fingerprint = fingerprint_;
+  append.sent = static_cast<std::uint64_t>(now_.count());
+  append.lease = options_.lease;
   send(follower.replica, promised_, append, entries);
   if (entries) follower.sent(entries->headers.back().op, entries->bytes.size());
 }
@@ -53,12 +59,12 @@ void Group::replicate(Follower& follower) {
     return;
   if (!log_.at(follower.next.previous())) return;  // trimmed; the next broadcast says so
   follower.reading = true;
-  effects_.push_back(ReadLog{follower.replica.service, follower.next, options_.read_bytes});
+  effects_.push_back(ReadLog{follower.replica.replica, follower.next, options_.read_bytes});
 }
 
-Effects Group::entries_read(Instant now, const std::string& service, Batch entries) {
+Effects Group::entries_read(Instant now, const Uuid& replica, Batch entries) {
   now_ = now;
-  Follower* follower = followers_ ? followers_->find_service(service) : nullptr;
+  Follower* follower = followers_ ? followers_->find(replica) : nullptr;
   if (follower == nullptr) return taken();
   follower->reading = false;
   const bool still_wanted = entries && !entries->empty() &&
@@ -72,7 +78,8 @@ Effects Group::entries_read(Instant now, const std::string& service, Batch entri
 Effects Group::propose(Instant now, Batch batch) {
   now_ = now;
   DATOM_CHECK(followers_.has_value() && !batch->empty());
-  DATOM_CHECK(can_propose() || (no_op_asked_ && no_op_ == Op(0)));
+  DATOM_CHECK(can_propose() || no_op_wanted_);
+  no_op_wanted_ = false;
   const Op first = batch->headers.front().op;
   for (const protocol::EntryHeader& header : batch->headers) {
     DATOM_CHECK(header.term == promised_);
@@ -93,7 +100,7 @@ Effects Group::begin_read_round(Instant now) {
   DATOM_CHECK(can_propose() && !round_commit_);
   ++round_;
   round_commit_ = commit_;
-  if (followers_->voters() > 1) broadcast();
+  broadcast();
   confirm_reads();
   return taken();
 }
@@ -113,6 +120,8 @@ void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendR
   follower->applied = reply.applied;
   follower->last = reply.last;
   follower->round = std::max(follower->round, std::min(reply.round, round_));
+  const Instant echo(static_cast<Duration::rep>(reply.echo));
+  if (echo <= now_) follower->echo = std::max(follower->echo, echo);
   follower->ack(reply.acked);
   if (follower->next <= follower->acked) follower->resume_at(follower->acked.next());
   if (!reply.matched) {
@@ -124,6 +133,7 @@ void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendR
   ask_for_no_op();
   advance_commit();
   confirm_reads();
+  advance_config();
 }
 
 // The follower lacks what `previous` named, or has something else there: goes back to the last op
@@ -154,12 +164,14 @@ void Group::step_back(Follower& follower, const protocol::AppendReply& reply) {
 // L1: the inherited tail commits with the first entry of the own term.
 void Group::ask_for_no_op() {
   if (state_ != leader_waiting_for_quorum || no_op_asked_ || lock_.empty()) return;
-  if (followers_->functional() < quorum(followers_->voters())) return;
+  if (!followers_->quorum_functional()) return;
   no_op_asked_ = true;
+  no_op_wanted_ = true;
   effects_.push_back(NeedNoOp{});
 }
 
 void Group::advance_commit() {
+  if (now_ < leases_over_) return;  // R2: an earlier leader may still serve reads
   const Op durable = log_.durable().op;
   // Not beyond the own copy: what is applied here must be in the journal here.
   const Op on_quorum = std::min(followers_->durable_on_quorum(durable), durable);
@@ -179,8 +191,20 @@ void Group::confirm_reads() {
   round_commit_.reset();
 }
 
+// R2, R3. The clocks of two machines differ by less than one part in a hundred.
+bool Group::lease_holds(Instant now) const {
+  constexpr Duration kMargin = std::chrono::milliseconds(5);
+  if (!can_propose() || options_.lease <= kMargin) return false;
+  const Instant since = followers_->quorum_echo(now);
+  return since >= lease_floor_ && now < since + options_.lease - options_.lease / 100 - kMargin;
+}
+
 void Group::step_down(Cause cause) {
+  for (auto& [uuid, follower] : followers_->all()) {
+    send(follower.replica, led_, protocol::Resign{});
+  }
   followers_.reset();
+  no_op_wanted_ = false;
   round_commit_.reset();
   wait_for_leader(cause, false);
   care_for_lock();
@@ -191,7 +215,9 @@ void Group::leader_tick() {
     step_down(quorum_lost);
     return;
   }
-  if (now_ >= broadcast_at_) broadcast();
+  advance_commit();
+  advance_config();
+  if (followers_ && now_ >= broadcast_at_) broadcast();
 }
 
 }  // namespace datom::replication

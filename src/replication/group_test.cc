@@ -170,10 +170,11 @@ struct World {
     std::string path;
     if (const auto* take = std::get_if<TakeLock>(&request.request)) {
       const bool there = take->dead.empty() || locks.contains(take->dead);
-      if (there) {
+      if (there && (!take->raised || take->expected_version == version)) {
         locks.erase(take->dead);
         path = "l-" + std::to_string(1000 + next_sequence++);
         locks[path] = {i, node.incarnation};
+        if (take->raised) write(*take->raised);
       } else {
         outcome = Outcome::refused;
       }
@@ -182,19 +183,24 @@ struct World {
     } else {
       const auto& write = std::get<WriteRecord>(request.request);
       if (locks.contains(write.lock) && write.expected_version == version) {
-        EXPECT_GE(write.record.term, record.term);
-        record = write.record;
-        ++version;
+        this->write(write.record);
         if (write.release) locks.erase(write.lock);
       } else {
         outcome = Outcome::refused;
       }
     }
+    const std::int32_t written = version;
     if (chance(20)) outcome = Outcome::unknown;
     show(i);
     if (chance(50)) show_all();
     if (node.group)
-      perform(i, node.group->coordinated(now, request.number, outcome, path, version));
+      perform(i, node.group->coordinated(now, request.number, outcome, path, written));
+  }
+
+  void write(const protocol::GroupRecord& written) {
+    EXPECT_GE(written.term, record.term);
+    record = written;
+    ++version;
   }
 
   // ---- effects
@@ -209,9 +215,9 @@ struct World {
       } else if (auto* request = std::get_if<Coordinate>(&effect)) {
         node.coordination.push_back(*request);
       } else if (auto* read = std::get_if<ReadLog>(&effect)) {
-        perform(i, node.group->entries_read(now, read->service, batch_of(node, read->first)));
+        perform(i, node.group->entries_read(now, read->follower, batch_of(node, read->first)));
       } else if (std::holds_alternative<NeedNoOp>(effect)) {
-        propose(i);
+        if (node.group->wants_no_op()) propose(i);
       } else if (auto* commit = std::get_if<Commit>(&effect)) {
         note_commit(node, commit->op);
       } else if (auto* change = std::get_if<Changed>(&effect)) {

@@ -11,7 +11,7 @@ using enum Cause;
 
 constexpr std::string_view kForget = "forget the leader; wait before standing as elector";
 constexpr std::string_view kStepDown =
-    "release the lock; fail what clients wait for as unknown; forget followers";
+    "resign; release the lock; fail what clients wait for as unknown; forget followers";
 constexpr std::string_view kGiveUp = "release the lock; wait before standing again";
 
 constexpr std::array kTransitions = std::to_array<Transition>({
@@ -21,7 +21,7 @@ constexpr std::array kTransitions = std::to_array<Transition>({
      "everything the leader had at first contact is durable, base complete", "acks count"},
     {follower_wait_to_join_group, no_leader, ec_acquire_lock,
      "a member and voter, in touch with coordination, first of those that answer",
-     "take the lock, replacing a dead holder's"},
+     "ask all voters; take the lock, replacing a dead holder's"},
     {follower_wait_to_join_group, chosen, leader_waiting_for_quorum,
      "promised = its term, same incarnation, journal ends as reported, not led before",
      "take the lock; broadcast"},
@@ -35,7 +35,7 @@ constexpr std::array kTransitions = std::to_array<Transition>({
     {follower_functional, leader_lost, follower_wait_to_join_group, "", kForget},
     {follower_functional, higher_term, follower_wait_to_join_group, "", kForget},
     {follower_functional, stop, follower_wait_to_join_group, "", kForget},
-    {ec_acquire_lock, lock_acquired, ec_waiting_for_quorum, "its own lock is the lowest",
+    {ec_acquire_lock, lock_acquired, ec_waiting_for_quorum, "it holds the lock",
      "ask all voters whether they are there and hear a leader"},
     {ec_acquire_lock, leader_is_there, follower_wait_to_join_group, "", kGiveUp},
     {ec_acquire_lock, higher_term, follower_wait_to_join_group, "", kGiveUp},
@@ -44,7 +44,7 @@ constexpr std::array kTransitions = std::to_array<Transition>({
     {ec_acquire_lock, stop, follower_wait_to_join_group, "", kGiveUp},
     {ec_waiting_for_quorum, quorum_present, ec_election_in_progress,
      "Q voters answered, none hears a leader",
-     "raise the term in the record; then seal the voters"},
+     "raise the term in the record, at best in the multi that took the lock; seal the voters"},
     {ec_waiting_for_quorum, leader_is_there, follower_wait_to_join_group, "", kGiveUp},
     {ec_waiting_for_quorum, higher_term, follower_wait_to_join_group, "", kGiveUp},
     {ec_waiting_for_quorum, election_failed, follower_wait_to_join_group, "", kGiveUp},
@@ -59,7 +59,8 @@ constexpr std::array kTransitions = std::to_array<Transition>({
     {ec_election_in_progress, session_expired, follower_wait_to_join_group, "", kGiveUp},
     {ec_election_in_progress, stop, follower_wait_to_join_group, "", kGiveUp},
     {leader_waiting_for_quorum, no_op_committed, leader_functional,
-     "the lock is held, Q members are functional, the term's no-op is durable on Q",
+     "the lock is held, Q members are functional, earlier leases are over, the term's no-op is "
+     "durable on Q",
      "serve clients"},
     {leader_waiting_for_quorum, quorum_lost, follower_wait_to_join_group, "", kStepDown},
     {leader_waiting_for_quorum, higher_term, follower_wait_to_join_group, "", kStepDown},
@@ -67,6 +68,8 @@ constexpr std::array kTransitions = std::to_array<Transition>({
     {leader_waiting_for_quorum, stop, follower_wait_to_join_group, "", kStepDown},
     {leader_functional, quorum_lost, follower_wait_to_join_group, "", kStepDown},
     {leader_functional, higher_term, follower_wait_to_join_group, "", kStepDown},
+    {leader_functional, replaced, follower_wait_to_join_group,
+     "the stable configuration does not have it", kStepDown},
     {leader_functional, session_expired, follower_wait_to_join_group, "", kStepDown},
     {leader_functional, stop, follower_wait_to_join_group, "", kStepDown},
 });
@@ -142,6 +145,8 @@ std::string_view name(Cause cause) {
       return "no_op_committed";
     case quorum_lost:
       return "quorum_lost";
+    case replaced:
+      return "replaced";
     case session_expired:
       return "session_expired";
     case stop:

@@ -42,6 +42,7 @@ enum class Cause : std::uint8_t {
   chosen,           // BecomeLeader of the promised term
   no_op_committed,
   quorum_lost,      // no quorum of answers for two election timeouts
+  replaced,         // another replica votes in the leader's place
   session_expired,  // the coordination session is gone
   stop,             // the service stops or hands over
 };

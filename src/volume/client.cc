@@ -100,7 +100,7 @@ void AttachedClient::draw_identity() {
 
 void AttachedClient::check_open() const {
   if (closed_) throw Error(Code::closed, "volume {}: the client has gone", volume_.name);
-  if (!host_.exists(volume_.id)) {
+  if (host_.record(volume_.id) == nullptr) {
     throw Error(Code::not_found, "volume {} was removed", volume_.name);
   }
 }
@@ -159,7 +159,10 @@ std::string AttachedClient::choose_leader() {
       return known;
     }
   }
-  return volume_.replicas[next_guess_++ / 2 % volume_.replicas.size()].service;
+  // Replicas move: asked are those that there are now.
+  const protocol::VolumeRecord* now = host_.record(volume_.id);
+  const auto& replicas = (now != nullptr ? *now : volume_).replicas;
+  return replicas[next_guess_++ / 2 % replicas.size()].service;
 }
 
 // Ends early when the client closes.

@@ -20,8 +20,8 @@ class ClientHost {
   virtual ~ClientHost() = default;
   // The volume's replica here, nullptr if there is none now.
   virtual Replica* replica(const Uuid& volume) = 0;
-  // Whether the volume is still in the domain.
-  virtual bool exists(const Uuid& volume) = 0;
+  // The volume as it is now; nullptr if it is no longer in the domain. Valid until the next wait.
+  virtual const protocol::VolumeRecord* record(const Uuid& volume) = 0;
   // The client goes by this uuid from now on, or, with `now` nil, is gone.
   virtual void renamed(const Uuid& before, const Uuid& now) = 0;
 };

@@ -233,8 +233,14 @@ runtime::Task<GroupWatch::Result> GroupWatch::execute(coordination::Client& clie
     const std::string locks = protocol::paths::group_locks(place_.domain, place_.volume);
     steps.push_back(
         coordination::Create{locks + "/l-" + place_.guid + "-", place_.service, options});
+    const std::size_t create = steps.size() - 1;
+    if (take->raised) {
+      steps.push_back(
+          coordination::Set{group_path_, take->raised->to_json(), take->expected_version});
+    }
     const auto done = co_await client.multi(std::move(steps));
-    result.path = done.back().created_path;
+    result.path = done[create].created_path;
+    if (take->raised) result.version = done.back().version;
   } else if (const auto* release = std::get_if<replication::ReleaseLock>(&request.request)) {
     co_await client.remove(release->path);
   } else {

@@ -134,11 +134,16 @@ void Replica::Impl::make_group() {
   durable.committed = std::max(store->checkpoint_op(), journal->highest_commit_hint());
   durable.base_complete = store->state().base_complete;
   durable.head_certain = journal->head_certain();
-  replication::Options group_options;
-  group_options.heartbeat = seams.properties->get(properties::kGroupHeartbeat);
-  group_options.election_timeout = seams.properties->get(properties::kGroupElectionTimeout);
-  group.emplace(replication::Identity{volume.id, self, seams.random->next()}, group_options,
+  group.emplace(replication::Identity{volume.id, self, seams.random->next()}, group_options(),
                 std::move(durable), now());
+}
+
+replication::Options Replica::Impl::group_options() const {
+  replication::Options now_in_force;
+  now_in_force.heartbeat = seams.properties->get(properties::kGroupHeartbeat);
+  now_in_force.election_timeout = seams.properties->get(properties::kGroupElectionTimeout);
+  now_in_force.lease = seams.properties->get(properties::kGroupLease);
+  return now_in_force;
 }
 
 void Replica::Impl::begin(coordination::Client& client) {
@@ -285,6 +290,12 @@ void Replica::peer_down(const std::string& service) {
 Task<rpc::Message> Replica::serve(protocol::ClientIo request, Buffer payload) {
   return impl_->serve(std::move(request), std::move(payload));
 }
+Task<rpc::Message> Replica::replace(protocol::ReplaceReplicaRequest request) {
+  return impl_->replace(std::move(request));
+}
+Task<rpc::Message> Replica::cancel_replace(protocol::CancelReplaceRequest request) {
+  return impl_->cancel_replace(std::move(request));
+}
 Task<rpc::Message> Replica::begin_copy() {
   return impl_->begin_copy();
 }
@@ -306,6 +317,9 @@ protocol::ReplicaStatus Replica::status() const {
 }
 const protocol::VolumeRecord& Replica::volume() const {
   return impl_->volume;
+}
+const protocol::ReplicaRecord& Replica::self() const {
+  return impl_->self;
 }
 
 }  // namespace datom::volume

@@ -13,9 +13,11 @@
 #include "volume/volume_server.h"
 
 namespace datom::protocol {
+class CancelReplaceRequest;
 class ClientIo;
 class NewerBlocksRequest;
 class ReadBlocksRequest;
+class ReplaceReplicaRequest;
 class ReplicaStatus;
 }  // namespace datom::protocol
 
@@ -57,6 +59,12 @@ class Replica {
   // checked here.
   runtime::Task<rpc::Message> serve(protocol::ClientIo request, Buffer payload);
 
+  // As leader: changes who keeps the volume (volume.proto). Error{not_leader} as above,
+  // Error{conflict}, Error{not_found}: what is to be replaced is no voter, Error{unavailable}:
+  // later.
+  runtime::Task<rpc::Message> replace(protocol::ReplaceReplicaRequest request);
+  runtime::Task<rpc::Message> cancel_replace(protocol::CancelReplaceRequest request);
+
   // For a follower that copies blocks. Error{not_leader}.
   runtime::Task<rpc::Message> begin_copy();
   runtime::Task<rpc::Message> newer_blocks(protocol::NewerBlocksRequest request);
@@ -67,6 +75,7 @@ class Replica {
   bool serves() const;
   protocol::ReplicaStatus status() const;
   const protocol::VolumeRecord& volume() const;
+  const protocol::ReplicaRecord& self() const;
 
   struct Impl;
 

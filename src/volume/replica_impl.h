@@ -3,6 +3,7 @@
 //   replica_steps.cc   performs the group protocol's effects: journal, apply, checkpoint, messages
 //   replica_serve.cc   the leader's clients: sessions, proposals, reads
 //   replica_copy.cc    copying blocks, both sides
+//   replica_members.cc  the leader is asked to change who keeps the volume
 #pragma once
 
 #include <deque>
@@ -58,6 +59,7 @@ struct Replica::Impl {
   Task<void> make_files();
   void check_files() const;
   void make_group();
+  replication::Options group_options() const;
   Task<void> apply_next();
   void begin(coordination::Client& client);
   Task<void> leave();
@@ -115,10 +117,17 @@ struct Replica::Impl {
   void propose_no_op();
   Task<void> confirm_read();
   void begin_read_round();
+  template <typename Value, typename Read>
+  Task<Value> read_current(Read read);
   Task<void> check_space(std::uint64_t bytes);
   void check_serves() const;
   bool serves() const;
   void abandon_clients();
+
+  // ---- replica_members.cc
+  Task<rpc::Message> replace(protocol::ReplaceReplicaRequest request);
+  Task<rpc::Message> cancel_replace(protocol::CancelReplaceRequest request);
+  void told(replication::Group::Answer answer);
 
   // ---- replica_copy.cc
   Task<void> copy_from(std::string leader);

@@ -61,7 +61,9 @@ void Replica::Impl::perform_one(replication::Effect effect) {
     void operator()(replication::ReadLog& it) {
       replica.tasks.spawn(replica.read_log(std::move(it)));
     }
-    void operator()(replication::NeedNoOp&) { replica.propose_no_op(); }
+    void operator()(replication::NeedNoOp&) {
+      if (replica.group->wants_no_op()) replica.propose_no_op();
+    }
     void operator()(replication::Commit& it) {
       replica.apply_goal = std::max(replica.apply_goal, it.op);
       replica.finish_committed(it.op);
@@ -217,7 +219,7 @@ Task<void> Replica::Impl::read_log(replication::ReadLog request) {
   }
   if (stopping) co_return;
   co_await runtime::switch_to(loop());
-  perform(group->entries_read(now(), request.service, std::move(batch)));
+  perform(group->entries_read(now(), request.follower, std::move(batch)));
 }
 
 // Entries behind what is applied, up to the goal: from memory, else from the journal.
@@ -349,6 +351,7 @@ Task<void> Replica::Impl::housekeeping() {
     term_gauge->set(static_cast<double>(group->promised().value()));
     applied_gauge->set(static_cast<double>(store->applied_op().value()));
     space_left = 0;  // looked up anew by the next write
+    group->configure(now(), group_options());
   }
 }
 

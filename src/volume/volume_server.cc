@@ -65,6 +65,11 @@ struct VolumeServer::Impl final : ClientHost {
     }
   }
 
+  struct Trouble {
+    Uuid replica;
+    std::string why;
+  };
+
   // ---- following the domain's volumes
   void begin(coordination::Client& client);
   Task<void> follow(std::uint64_t session);
@@ -73,9 +78,13 @@ struct VolumeServer::Impl final : ClientHost {
   Task<void> reconcile(coordination::Client& client, protocol::VolumeRecord record);
   Task<void> open_replica(coordination::Client& client, protocol::VolumeRecord record,
                           protocol::ReplicaRecord self);
+  Task<void> leave_volume(coordination::Client& client, protocol::VolumeRecord record);
+  Task<void> clear_for_successor(coordination::Client& client, protocol::VolumeRecord record,
+                                 protocol::ReplicaRecord self);
   Task<void> check_not_wiped(coordination::Client& client, const protocol::VolumeRecord& record,
                              const protocol::ReplicaRecord& self, std::string directory);
   Task<void> remove_replica(protocol::VolumeRecord record);
+  std::optional<protocol::ReplicaRecord> own_replica(const protocol::VolumeRecord& record) const;
   std::string marker(const protocol::VolumeRecord& record,
                      const protocol::ReplicaRecord& self) const;
   Task<void> report_orphans() const;
@@ -97,10 +106,11 @@ struct VolumeServer::Impl final : ClientHost {
     const auto found = replicas.find(volume);
     return found == replicas.end() ? nullptr : found->second.get();
   }
-  bool exists(const Uuid& volume) override {
-    return std::any_of(volumes.begin(), volumes.end(), [&](const auto& item) {
+  const protocol::VolumeRecord* record(const Uuid& volume) override {
+    const auto found = std::find_if(volumes.begin(), volumes.end(), [&](const auto& item) {
       return item.second.id == volume && !item.second.removing;
     });
+    return found == volumes.end() ? nullptr : &found->second;
   }
   void renamed(const Uuid& before, const Uuid& now) override {
     clients.erase(before);
@@ -118,7 +128,7 @@ struct VolumeServer::Impl final : ClientHost {
   std::map<std::string, protocol::VolumeRecord> volumes;  // of the domain, by name
   std::map<Uuid, std::uint32_t> shard_of_volume;
   std::map<Uuid, std::unique_ptr<Replica>> replicas;  // of this shard
-  std::map<Uuid, std::string> troubles;               // replicas that could not be opened
+  std::map<Uuid, Trouble> troubles;                   // replicas that could not be opened
   std::set<Uuid> clients;                             // attached here
 
   runtime::Event changed;
@@ -225,16 +235,73 @@ Task<void> VolumeServer::Impl::read_volume(coordination::Client& from, std::stri
 Task<void> VolumeServer::Impl::reconcile(coordination::Client& from,
                                          protocol::VolumeRecord record) {
   if (shard_of_volume.at(record.id) != options.shard) co_return;
-  const auto self = std::find_if(
-      record.replicas.begin(), record.replicas.end(),
-      [&](const protocol::ReplicaRecord& one) { return one.service == options.service; });
-  if (self == record.replicas.end()) co_return;
+  const std::optional<protocol::ReplicaRecord> self = own_replica(record);
   if (record.removing) {
-    co_await remove_replica(std::move(record));
-  } else if (!replicas.contains(record.id) && !troubles.contains(record.id)) {
-    const protocol::ReplicaRecord mine = *self;
-    co_await open_replica(from, std::move(record), mine);
+    if (self) co_await remove_replica(std::move(record));
+    co_return;
   }
+  if (!self) {
+    co_await leave_volume(from, std::move(record));
+    co_return;
+  }
+  if (self->replica == record.move_to) co_await clear_for_successor(from, record, *self);
+  if (!replicas.contains(record.id) && !troubles.contains(record.id)) {
+    co_await open_replica(from, std::move(record), *self);
+  }
+}
+
+// What this server is to keep of the volume. While it replaces a replica of its own, the new one.
+std::optional<protocol::ReplicaRecord> VolumeServer::Impl::own_replica(
+    const protocol::VolumeRecord& record) const {
+  std::optional<protocol::ReplicaRecord> self;
+  for (const protocol::ReplicaRecord& one : record.replicas) {
+    if (one.service != options.service) continue;
+    if (!self || one.replica == record.move_to) self = one;
+  }
+  return self;
+}
+
+// The volume is kept elsewhere now. The data go once the group's record, too, does not know them;
+// the mark in coordination stays, so that nobody ever takes that replica's name again (rule M4).
+Task<void> VolumeServer::Impl::leave_volume(coordination::Client& from,
+                                            protocol::VolumeRecord record) {
+  const auto open = replicas.find(record.id);
+  if (open != replicas.end()) {
+    const Uuid own = open->second->self().replica;
+    co_await from.sync();
+    const auto node = co_await from.get(protocol::paths::group(options.domain, record.id));
+    if (!node) co_return;
+    const auto group = protocol::GroupRecord::from_json(node->data);
+    const auto is_own = [&](const protocol::ReplicaRecord& one) { return one.replica == own; };
+    if (std::any_of(group.voters.begin(), group.voters.end(), is_own) ||
+        std::any_of(group.next_voters.begin(), group.next_voters.end(), is_own)) {
+      seams.log.error("volumeserver.still_a_voter", {{"volume", record.name}},
+                      "the volume's record no longer lists this server; the replica stays");
+      co_return;
+    }
+  }
+  co_await remove_replica(std::move(record));
+}
+
+// A replica that is to take the place of another begins empty. What is here of the volume is of the
+// one that it replaces, which is unusable, or of one that was replaced before.
+Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
+                                                   protocol::VolumeRecord record,
+                                                   protocol::ReplicaRecord self) {
+  const auto open = replicas.find(record.id);
+  if (open != replicas.end()) {
+    if (open->second->self().replica == self.replica) co_return;
+    if (open->second->status().trouble().empty()) {
+      seams.log.error("volumeserver.replica_is_sound", {{"volume", record.name}},
+                      "it is to be replaced on this server by a new one; it stays");
+      co_return;
+    }
+  }
+  const auto trouble = troubles.find(record.id);
+  if (trouble != troubles.end() && trouble->second.replica == self.replica) co_return;
+  co_await from.sync();
+  const auto marked = co_await from.get(marker(record, self));
+  if (!marked) co_await remove_replica(std::move(record));
 }
 
 std::string VolumeServer::Impl::marker(const protocol::VolumeRecord& record,
@@ -282,7 +349,7 @@ Task<void> VolumeServer::Impl::open_replica(coordination::Client& from,
     trouble = error.what();
   }
   if (!trouble.empty()) {
-    troubles[record.id] = trouble;
+    troubles[record.id] = {self.replica, trouble};
     seams.log.error("replica.unusable", {{"volume", record.name}}, trouble);
     co_return;
   }
@@ -410,11 +477,12 @@ void VolumeServer::Impl::add_status(const protocol::ReplicaStatusRequest& reques
   for (const auto& [uuid, one] : replicas) {
     if (all || uuid == wanted) *reply.add_replicas() = one->status();
   }
-  for (const auto& [uuid, why] : troubles) {
+  for (const auto& [uuid, trouble] : troubles) {
     if (!all && uuid != wanted) continue;
     protocol::ReplicaStatus* status_ = reply.add_replicas();
     status_->set_volume(uuid.bytes.data(), uuid.bytes.size());
-    status_->set_trouble(why);
+    status_->set_replica(trouble.replica.bytes.data(), trouble.replica.bytes.size());
+    status_->set_trouble(trouble.why);
   }
 }
 
@@ -469,6 +537,16 @@ void VolumeServer::register_handlers(rpc::Router& router) {
   here->on_call<protocol::ReadBlocksRequest>(
       router, method::kReadBlocks, [](Impl& there, protocol::ReadBlocksRequest request, Buffer) {
         return there.find(uuid_of(request.volume())).read_blocks(std::move(request));
+      });
+  here->on_call<protocol::ReplaceReplicaRequest>(
+      router, method::kReplaceReplica,
+      [](Impl& there, protocol::ReplaceReplicaRequest request, Buffer) {
+        return there.find(uuid_of(request.volume())).replace(std::move(request));
+      });
+  here->on_call<protocol::CancelReplaceRequest>(
+      router, method::kCancelReplace,
+      [](Impl& there, protocol::CancelReplaceRequest request, Buffer) {
+        return there.find(uuid_of(request.volume())).cancel_replace(std::move(request));
       });
   struct Probe {
     static Task<rpc::Message> run(Impl& there, protocol::ProbeSessionRequest request, Buffer) {
