@@ -1,5 +1,6 @@
 // The elector's part: lock, quorum, term, seals, choice. Rules T1-T4, E1-E3.
 #include <algorithm>
+#include <map>
 
 #include "common/check.h"
 #include "replication/group.h"
@@ -20,16 +21,19 @@ std::optional<Instant> Group::stand_at() const {
     return std::any_of(config_.voters().begin(), config_.voters().end(),
                        [&](const ReplicaRecord& one) { return one.service == service; });
   };
-  std::size_t before = 0;
-  bool member = false;
-  for (const Holder& holder : view_.members) {
-    if (holder.mine) {
-      member = true;
-      break;
-    }
-    if (!suspected(holder.service) && votes(holder.service)) ++before;
-  }
-  if (!member) return std::nullopt;
+  // Of a service that restarted, the node of its earlier process stays until that one's session
+  // ends: the last one is the service's.
+  std::map<std::string, std::size_t> place;
+  for (std::size_t i = 0; i < view_.members.size(); ++i) place[view_.members[i].service] = i;
+  const auto own = std::find_if(view_.members.begin(), view_.members.end(),
+                                [](const Holder& holder) { return holder.mine; });
+  if (own == view_.members.end()) return std::nullopt;
+  const auto own_place = static_cast<std::size_t>(own - view_.members.begin());
+  const auto before = std::count_if(place.begin(), place.end(), [&](const auto& other) {
+    const auto& [service, at] = other;
+    return at < own_place && service != identity_.self.service && !suspected(service) &&
+           votes(service);
+  });
   const bool soon = stand_soon_ || view_.record->term == Term(0);
   const auto waits = static_cast<int>(before) + (soon ? 0 : 1);
   return no_leader_since_ + waits * options_.election_timeout;

@@ -18,6 +18,7 @@ using protocol::GroupMessage;
 
 const Uuid kVolume = Uuid::from_random(1, 2);
 constexpr Duration kTick = std::chrono::milliseconds(50);
+constexpr std::size_t kSpares = 2;  // replicas that are not in the group at first
 
 struct World;
 
@@ -45,12 +46,12 @@ struct Flight {
 struct World {
   explicit World(std::uint64_t seed, std::size_t size) : random(seed) {
     record.config_epoch = 1;
-    nodes.resize(size);
-    for (std::size_t i = 0; i < size; ++i) {
+    nodes.resize(size + kSpares);
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
       nodes[i].self = {"vs" + std::to_string(i + 1), Uuid::from_random(i + 10, seed)};
-      record.voters.push_back(nodes[i].self);
+      if (i < size) record.voters.push_back(nodes[i].self);
     }
-    for (std::size_t i = 0; i < size; ++i) start(i);
+    for (std::size_t i = 0; i < nodes.size(); ++i) start(i);
   }
 
   std::uint64_t below(std::uint64_t bound) { return random() % bound; }
@@ -199,6 +200,22 @@ struct World {
 
   void write(const protocol::GroupRecord& written) {
     EXPECT_GE(written.term, record.term);
+    // ConfigSerial: one write changes the configuration by one step of the three.
+    const bool same = written.voters == record.voters &&
+                      written.next_voters == record.next_voters &&
+                      written.learners == record.learners;
+    EXPECT_EQ(written.config_epoch, record.config_epoch + (same ? 0 : 1));
+    if (!same) {
+      EXPECT_EQ(written.term, record.term);
+      EXPECT_LE(written.learners.size() + record.learners.size(), 1u);
+      if (record.next_voters.empty()) {
+        EXPECT_EQ(written.voters, record.voters);
+      } else {
+        EXPECT_EQ(written.voters, record.next_voters);
+        EXPECT_TRUE(written.next_voters.empty());
+      }
+      ++configurations;
+    }
     record = written;
     ++version;
   }
@@ -252,7 +269,18 @@ struct World {
     }
   }
 
+  // LeaseDisjoint: nothing new is committed while a leader of an earlier term may serve reads.
+  void check_leases(const Node& committing) {
+    for (const Node& other : nodes) {
+      if (!other.group || &other == &committing) continue;
+      EXPECT_FALSE(other.group->lease_holds(now) &&
+                   other.group->promised() < committing.group->promised())
+          << other.self.service << " serves reads while " << committing.self.service << " commits";
+    }
+  }
+
   void note_commit(Node& node, Op op) {
+    if (op.value() > committed.size() && node.group) check_leases(node);
     node.committed = std::max(node.committed, op);
     for (std::uint64_t at = 1; at <= op.value(); ++at) {
       ASSERT_LE(at, node.log.size()) << "committed and not durable at " << node.self.service;
@@ -277,6 +305,23 @@ struct World {
         ASSERT_EQ(log[op - 1].id(), id);
       }
     }
+  }
+
+  bool votes(std::size_t i) const {
+    return std::find(record.voters.begin(), record.voters.end(), nodes[i].self) !=
+           record.voters.end();
+  }
+
+  // Asks the leader i to replace some voter, itself perhaps, by some replica that is none. A
+  // replica that was replaced may be asked for again here: it kept its disk.
+  void replace(std::size_t i) {
+    const std::size_t to = below(nodes.size());
+    const ReplicaRecord& from = record.voters[below(record.voters.size())];
+    if (votes(to)) return;
+    Group::Answered answered = chance(80)
+                                   ? nodes[i].group->replace(now, from.replica, nodes[to].self)
+                                   : nodes[i].group->cancel_replace(now, nodes[to].self.replica);
+    perform(i, std::move(answered.effects));
   }
 
   // ---- clients
@@ -352,6 +397,10 @@ struct World {
         break;
       case 7:
         if (chance(10)) show_all();
+        if (node.group && node.group->can_propose()) {
+          leased += node.group->lease_holds(now) ? 1 : 0;
+          if (chance(40)) replace(i);
+        }
         break;
       default:
         deliver_one(faulty);
@@ -390,11 +439,13 @@ struct World {
 
   bool converged(std::size_t before) const {
     if (committed.size() <= before + 20) return false;
-    for (const Node& node : nodes) {
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (!votes(i)) continue;
+      const Node& node = nodes[i];
       if (node.log.size() != committed.size() || node.committed.value() != node.log.size())
         return false;
     }
-    return true;
+    return record.next_voters.empty() && record.learners.empty();
   }
 
   std::string describe() const {
@@ -418,6 +469,8 @@ struct World {
   std::map<std::string, std::pair<std::size_t, std::uint64_t>> locks;  // path: node, incarnation
   std::map<std::uint64_t, EntryId> committed;
   std::map<std::uint64_t, std::pair<std::size_t, std::uint64_t>> leaders;  // by term
+  std::size_t configurations = 0;                                          // changes of them
+  std::size_t leased = 0;  // times that a leader had a lease when it was looked
 };
 
 TEST(Group, ElectsALeaderAndCommitsWhenAllIsWell) {
@@ -436,6 +489,8 @@ TEST(Group, OfOneReplicaLeadsItself) {
 TEST(Group, KeepsItsInvariantsUnderRandomFaultsAndConvergesAfterwards) {
   std::size_t terms = 0;
   std::size_t ops = 0;
+  std::size_t configurations = 0;
+  std::size_t leased = 0;
   for (std::uint64_t seed = 1; seed <= 800 && !HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World world(seed, seed % 4 == 0 ? 5 : 3);
@@ -443,10 +498,14 @@ TEST(Group, KeepsItsInvariantsUnderRandomFaultsAndConvergesAfterwards) {
     if (!HasFailure()) world.heal();
     terms += world.leaders.size();
     ops += world.committed.size();
+    configurations += world.configurations;
+    leased += world.leased;
   }
   // The schedules must reach what they are meant to try.
   EXPECT_GT(terms, 2400u);
   EXPECT_GT(ops, 32000u);
+  EXPECT_GT(configurations, 800u);
+  EXPECT_GT(leased, 800u);
 }
 
 }  // namespace
