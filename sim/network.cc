@@ -46,9 +46,22 @@ std::unique_ptr<Network::Endpoint> Network::join(std::string service, const rpc:
 
 bool Network::arrives(const std::string& from, const std::string& to) {
   if (from == to) return true;
-  const bool lost = cuts_.contains({from, to}) || chance(faults.loss_percent);
-  lost ? ++lost_ : ++delivered_;
-  return !lost;
+  if (cuts_.contains({from, to})) {
+    ++cut_off_;
+    return false;
+  }
+  if (chance(faults.loss_percent)) {
+    ++lost_;
+    return false;
+  }
+  return true;
+}
+
+void Network::count_faults(Verdict& verdict) const {
+  verdict.count("message lost", lost_);
+  verdict.count("message cut off", cut_off_);
+  verdict.count("message repeated", repeated_);
+  verdict.count("message reordered", reordered_);
 }
 
 runtime::Duration Network::delay() {
@@ -173,6 +186,7 @@ void Network::Endpoint::send(const std::string& service, rpc::Method method, rpc
     runtime::Time at = std::max(network_.loop_.now() + network_.delay(), last);
     if (copy > 0 || network_.chance(network_.faults.reorder_percent)) {
       at += 20 * network_.delay();
+      ++network_.reordered_;
     } else {
       last = at;
     }

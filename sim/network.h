@@ -13,6 +13,7 @@
 #include "rpc/rpc.h"
 #include "runtime/loop.h"
 #include "runtime/task_group.h"
+#include "sim/verdict.h"
 
 namespace datom::sim {
 
@@ -36,9 +37,8 @@ class Network {
   void cut(const std::string& from, const std::string& to) { cuts_.insert({from, to}); }
   void heal() { cuts_.clear(); }
 
-  std::uint64_t delivered() const { return delivered_; }
-  std::uint64_t lost() const { return lost_; }
-  std::uint64_t repeated() const { return repeated_; }
+  // What befell messages so far, by kind.
+  void count_faults(Verdict& verdict) const;
 
  private:
   friend class Endpoint;
@@ -62,9 +62,10 @@ class Network {
   std::set<std::pair<std::string, std::string>> cuts_;
   std::map<std::pair<std::string, std::string>, runtime::Time> in_order_;  // last arrival of a link
   std::uint64_t incarnations_ = 0;
-  std::uint64_t delivered_ = 0;
   std::uint64_t lost_ = 0;
+  std::uint64_t cut_off_ = 0;
   std::uint64_t repeated_ = 0;
+  std::uint64_t reordered_ = 0;
 };
 
 class Network::Endpoint final : public rpc::Caller {

@@ -36,6 +36,7 @@ Server::~Server() {
 Task<void> Server::start() {
   DATOM_CHECK(process_ == nullptr);
   process_ = std::make_unique<Process>();
+  ++incarnation_;
   Process& process = *process_;
   process.files = make_slow_filesystem(runtime::make_memory_filesystem(loop_, disk_), loop_,
                                        disk_random_, slowest_);

@@ -40,6 +40,8 @@ class Server {
   void cut_coordination(bool cut);
 
   bool up() const { return up_; }
+  // Which of its processes runs, or ran last: counted from 1.
+  std::uint64_t incarnation() const { return incarnation_; }
   const std::string& name() const { return name_; }
   volume::VolumeServer& volumes() { return *process_->server; }
   // What the volume's replica here says of itself; an empty one where there is none.
@@ -70,6 +72,7 @@ class Server {
   const runtime::Duration slowest_;
   runtime::MemoryDisk disk_;
   bool up_ = false;
+  std::uint64_t incarnation_ = 0;
   std::unique_ptr<Process> process_;
 };
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -49,23 +50,23 @@ int main(int argc, char** argv) {
   }
   const auto log = options.trace ? datom::telemetry::Log::to_stderr(datom::telemetry::Level::debug)
                                  : datom::telemetry::Log::silent();
+  datom::sim::Options run;
+  run.log = log;
   std::uint64_t failed = 0;
   std::uint64_t acknowledged = 0;
   std::uint64_t reads = 0;
   std::uint64_t terms = 0;
-  std::uint64_t crashes = 0;
-  std::uint64_t lost = 0;
+  std::map<std::string, std::uint64_t> injected;
   double hours = 0;
   for (std::uint64_t seed = options.from; seed < options.from + options.seeds; ++seed) {
-    const datom::sim::Outcome outcome = datom::sim::simulate(seed, log);
+    const datom::sim::Outcome outcome = datom::sim::run_seed(seed, run);
     acknowledged += outcome.acknowledged;
     reads += outcome.reads;
-    terms += outcome.elections;
-    crashes += outcome.crashes;
-    lost += outcome.lost_messages;
-    hours += std::chrono::duration<double, std::ratio<3600>>(outcome.virtual_time).count() - 1;
+    terms += outcome.terms;
+    for (const auto& [fault, many] : outcome.injected) injected[fault] += many;
+    hours += std::chrono::duration<double, std::ratio<3600>>(outcome.virtual_time).count();
     // One seed in twenty runs twice: the same seed must give the same run.
-    if (seed % 20 == 0 && datom::sim::simulate(seed, log).trace != outcome.trace) {
+    if (seed % 20 == 0 && datom::sim::run_seed(seed, run).trace != outcome.trace) {
       ++failed;
       fmt::print("seed {}: not deterministic\n", seed);
     }
@@ -76,8 +77,8 @@ int main(int argc, char** argv) {
   }
   fmt::print(
       "{} seeds, {} failed; {:.1f} simulated hours, {} writes acknowledged, {} blocks read, {} "
-      "terms, "
-      "{} crashes, {} messages lost\n",
-      options.seeds, failed, hours, acknowledged, reads, terms, crashes, lost);
+      "terms; injected:\n",
+      options.seeds, failed, hours, acknowledged, reads, terms);
+  for (const auto& [fault, many] : injected) fmt::print("  {:12} {}\n", many, fault);
   return failed == 0 ? 0 : 1;
 }

@@ -1,0 +1,30 @@
+// What must come true once everything is healed: clients get their answers, the volume has a
+// leader, all replicas are functional, at the same op, and equal.
+#pragma once
+
+#include "sim/clients.h"
+#include "sim/domain.h"
+#include "sim/verdict.h"
+
+namespace datom::sim {
+
+class Convergence {
+ public:
+  Convergence(Domain& domain, Clients& clients, Verdict& verdict)
+      : domain_(domain), clients_(clients), verdict_(verdict) {}
+
+  // Heals, waits in bounded time, reads every block, stops the servers.
+  runtime::Task<void> demand();
+
+  std::uint64_t highest_term() const { return highest_term_; }
+
+ private:
+  runtime::Task<bool> reached(std::string& what);
+
+  Domain& domain_;
+  Clients& clients_;
+  Verdict& verdict_;
+  std::uint64_t highest_term_ = 0;
+};
+
+}  // namespace datom::sim

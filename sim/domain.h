@@ -1,0 +1,47 @@
+// The domain that a seed runs: volume servers (the production code) over simulated disks, network
+// and coordination, in virtual time, and one volume.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "coordination/memory/memory.h"
+#include "runtime/virtual_loop.h"
+#include "sim/faults.h"
+#include "sim/network.h"
+#include "sim/server.h"
+#include "telemetry/log.h"
+
+namespace datom::sim {
+
+inline constexpr std::size_t kServers = 3;
+inline constexpr std::uint64_t kBlocks = 8;  // that clients use: few, so that operations meet
+inline constexpr std::uint64_t kVolumeSize = 16 << 20;
+inline const std::string kVolume = "v";
+
+class Domain {
+ public:
+  Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& log);
+
+  // Makes the volume, starts the servers.
+  runtime::Task<void> start(const Faults& faults);
+
+  runtime::Task<void> until(runtime::Time time);
+  runtime::Task<void> pause(runtime::Duration duration) { return until(loop.now() + duration); }
+
+  runtime::VirtualLoop loop;
+  coordination::MemoryTree tree;
+  runtime::SeededRandom network_random;
+  Network network;
+  std::vector<std::unique_ptr<Server>> servers;
+
+ private:
+  runtime::Task<void> create_volume(const Faults& faults);
+  runtime::Task<void> set_property(std::string name, std::string value);
+
+  std::unique_ptr<coordination::Client> admin_;
+};
+
+}  // namespace datom::sim

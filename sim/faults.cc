@@ -1,0 +1,104 @@
+#include "sim/faults.h"
+
+#include <fmt/core.h>
+
+#include <array>
+
+#include "common/checksum.h"
+
+namespace datom::sim {
+namespace {
+
+constexpr std::array<std::string_view, kFaultClasses> kNames = {
+    "loss",         "repeat",    "reorder",          "delay",  "slow_disk", "crash",
+    "crash_of_all", "partition", "coordination_cut", "expiry", "lingering", "tiny_journal",
+    "shared"};
+
+// One class's share of a seed.
+class Draw {
+ public:
+  Draw(std::uint64_t seed, FaultClass which, const FaultSet& without)
+      : random_(stream(seed, which)), off_(without.contains(which)) {}
+
+  // In so many of a hundred seeds 1 to `most`, else 0.
+  int some(std::uint64_t percent, std::uint64_t most) {
+    const bool here = random_.below(100) < percent;
+    const auto many = static_cast<int>(1 + random_.below(most));
+    return here && !off_ ? many : 0;
+  }
+  bool yes(std::uint64_t percent) { return some(percent, 1) != 0; }
+  runtime::Duration up_to(std::chrono::microseconds most) {
+    const auto drawn = 1 + random_.below(static_cast<std::uint64_t>(most.count()));
+    return std::chrono::microseconds(off_ ? 1 : drawn);
+  }
+
+ private:
+  runtime::SeededRandom random_;
+  bool off_;
+};
+
+}  // namespace
+
+std::string_view name(FaultClass which) {
+  return kNames[static_cast<unsigned>(which)];
+}
+
+std::optional<FaultClass> fault_class(std::string_view name) {
+  for (unsigned i = 0; i < kFaultClasses; ++i) {
+    if (kNames[i] == name) return static_cast<FaultClass>(i);
+  }
+  return std::nullopt;
+}
+
+runtime::SeededRandom stream(std::uint64_t seed, FaultClass which, std::uint64_t use) {
+  const std::uint64_t of_class = checksum(as_bytes(name(which)), seed);
+  return runtime::SeededRandom(of_class + use * 0x9e3779b97f4a7c15);
+}
+
+runtime::SeededRandom stream(std::uint64_t seed, std::string_view what) {
+  return runtime::SeededRandom(checksum(as_bytes(what), ~seed));
+}
+
+Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
+  const auto of = [&](FaultClass which) { return Draw(seed, which, without); };
+  Faults faults;
+  faults.network.loss_percent = of(FaultClass::loss).some(40, 10);
+  faults.network.repeat_percent = of(FaultClass::repeat).some(40, 20);
+  faults.network.reorder_percent = of(FaultClass::reorder).some(40, 20);
+  faults.network.longest_delay = of(FaultClass::delay).up_to(std::chrono::milliseconds(20));
+  faults.slowest_disk = of(FaultClass::slow_disk).up_to(std::chrono::milliseconds(3));
+  faults.crashes = of(FaultClass::crash).some(80, 15);
+  faults.crashes_of_all = of(FaultClass::crash_of_all).some(50, 5);
+  faults.partitions = of(FaultClass::partition).some(50, 4);
+  faults.coordination_cuts = of(FaultClass::coordination_cut).some(40, 3);
+  faults.expiries = of(FaultClass::expiry).some(40, 3);
+  faults.lingering = of(FaultClass::lingering).yes(50);
+  faults.tiny_journal = of(FaultClass::tiny_journal).yes(30);
+  faults.shared = of(FaultClass::shared).yes(60);
+  return faults;
+}
+
+std::string Faults::describe() const {
+  const auto us = [](runtime::Duration duration) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+  };
+  std::string text =
+      fmt::format("delay {} us, disk {} us", us(network.longest_delay), us(slowest_disk));
+  const auto add = [&text](std::string_view what, int many) {
+    if (many > 0) text += fmt::format(", {} {}", what, many);
+  };
+  add("loss %", network.loss_percent);
+  add("repeat %", network.repeat_percent);
+  add("reorder %", network.reorder_percent);
+  add("crashes", crashes);
+  add("crashes of all", crashes_of_all);
+  add("partitions", partitions);
+  add("coordination cuts", coordination_cuts);
+  add("expiries", expiries);
+  if (lingering) text += ", lingering";
+  if (tiny_journal) text += ", tiny journal";
+  if (shared) text += ", shared";
+  return text;
+}
+
+}  // namespace datom::sim

@@ -1,0 +1,67 @@
+// What befalls a domain: which faults, how many, how bad. Drawn from the seed, so that each seed
+// tries another mixture; every class of fault has random numbers of its own, so that one can be
+// switched off and the others stay as they were.
+#pragma once
+
+#include <bitset>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "runtime/virtual_loop.h"
+#include "sim/network.h"
+
+namespace datom::sim {
+
+enum class FaultClass : unsigned {
+  loss,              // messages lost
+  repeat,            // messages delivered twice
+  reorder,           // messages delivered behind later ones
+  delay,             // messages take long
+  slow_disk,         // so do operations of disks
+  crash,             // kill -9 with a power cut, of one server
+  crash_of_all,      // of all at the same time
+  partition,         // one server cut off, both ways or one way
+  coordination_cut,  // a server cannot reach coordination for a while
+  expiry,            // of a live server's session
+  lingering,         // a dead server's ephemeral nodes stay for some seconds
+  tiny_journal,      // followers that were away copy blocks
+  shared,            // several clients write at once
+};
+inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::shared) + 1;
+std::string_view name(FaultClass which);
+std::optional<FaultClass> fault_class(std::string_view name);
+
+class FaultSet {
+ public:
+  bool contains(FaultClass which) const { return bits_.test(static_cast<unsigned>(which)); }
+  void insert(FaultClass which) { bits_.set(static_cast<unsigned>(which)); }
+  bool empty() const { return bits_.none(); }
+
+ private:
+  std::bitset<kFaultClasses> bits_;
+};
+
+// The random numbers of one class in one seed. `use` tells several streams of a class apart.
+runtime::SeededRandom stream(std::uint64_t seed, FaultClass which, std::uint64_t use = 0);
+// Those of anything else, by name.
+runtime::SeededRandom stream(std::uint64_t seed, std::string_view what);
+
+struct Faults {
+  NetworkFaults network;
+  runtime::Duration slowest_disk{};  // an operation takes up to so long
+  int crashes = 0;
+  int crashes_of_all = 0;
+  int partitions = 0;
+  int coordination_cuts = 0;
+  int expiries = 0;
+  bool lingering = false;
+  bool tiny_journal = false;
+  bool shared = false;
+
+  static Faults draw(std::uint64_t seed, const FaultSet& without);
+  std::string describe() const;
+};
+
+}  // namespace datom::sim
