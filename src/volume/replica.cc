@@ -142,6 +142,8 @@ replication::Options Replica::Impl::group_options() const {
   replication::Options now_in_force;
   now_in_force.heartbeat = seams.properties->get(properties::kGroupHeartbeat);
   now_in_force.election_timeout = seams.properties->get(properties::kGroupElectionTimeout);
+  now_in_force.window_bytes = 4 * options.journal.max_batch_bytes;
+  now_in_force.read_bytes = options.journal.max_batch_bytes / 4;
   now_in_force.lease = seams.properties->get(properties::kGroupLease);
   return now_in_force;
 }
