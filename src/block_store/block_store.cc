@@ -244,8 +244,9 @@ runtime::Task<void> BlockStore::promise(Term term) {
   return impl_->promise(term);
 }
 runtime::Task<std::vector<BlockVersion>> BlockStore::newer_blocks(BlockNumber from, Op newer_than,
-                                                                  std::size_t limit) {
-  return impl_->newer_blocks(from, newer_than, limit);
+                                                                  std::size_t limit,
+                                                                  BlockNumber end) {
+  return impl_->newer_blocks(from, newer_than, limit, end);
 }
 runtime::Task<BlockVersion> BlockStore::version(BlockNumber block) {
   return impl_->version(block);

@@ -179,10 +179,11 @@ class BlockStore {
   // everything else: an election does not wait for a checkpoint.
   runtime::Task<void> promise(Term term);
 
-  // For copying between replicas: versions of blocks >= `from` whose op is above `newer_than`, in
-  // order of block, at most `limit`; fewer than `limit` means that the end was reached.
+  // For copying between replicas: versions of blocks in [from, end) whose op is above `newer_than`,
+  // in order of block, at most `limit`; fewer than `limit` means that the end was reached.
   runtime::Task<std::vector<BlockVersion>> newer_blocks(BlockNumber from, Op newer_than,
-                                                        std::size_t limit);
+                                                        std::size_t limit,
+                                                        BlockNumber end = ~BlockNumber{0});
   // The version a block has here.
   runtime::Task<BlockVersion> version(BlockNumber block);
   // Puts a block from a peer in place if it is newer than the one here. `content` is 4 KiB for

@@ -111,7 +111,7 @@ struct BlockStore::Impl {
 
   // copying.cc
   runtime::Task<std::vector<BlockVersion>> newer_blocks(BlockNumber from, Op newer_than,
-                                                        std::size_t limit);
+                                                        std::size_t limit, BlockNumber end);
   runtime::Task<void> install(BlockVersion version, Buffer content);
   runtime::Task<void> install_checked(BlockVersion version, Buffer content);
   runtime::Task<void> finish_copy(Op op);

@@ -11,10 +11,12 @@ namespace datom::block_store {
 
 runtime::Task<std::vector<BlockVersion>> BlockStore::Impl::newer_blocks(BlockNumber from,
                                                                         Op newer_than,
-                                                                        std::size_t limit) {
+                                                                        std::size_t limit,
+                                                                        BlockNumber end) {
   const UnderWay counted(*this);
   std::vector<BlockVersion> newer;
-  if (from >= table.blocks()) co_return newer;
+  end = std::min(end, table.blocks());
+  if (from >= end) co_return newer;
   const auto collect = [&](BlockNumber first, std::span<const RawEntry> entries) {
     for (std::size_t i = 0; i < entries.size() && newer.size() < limit; ++i) {
       const BlockVersion version = require_entry(first + i, entries[i]);
@@ -22,7 +24,7 @@ runtime::Task<std::vector<BlockVersion>> BlockStore::Impl::newer_blocks(BlockNum
     }
     return newer.size() < limit;
   };
-  co_await table.scan(from, table.blocks(), collect);
+  co_await table.scan(from, end, collect);
   co_return newer;
 }
 

@@ -356,10 +356,17 @@ struct Journal::Impl {
 
   // --- the beginning ---
 
-  Task<void> trim_through(Op op) {
+  std::uint64_t bytes_kept() const {
+    std::uint64_t bytes = 0;
+    for (const auto& segment : segments) bytes += segment->end;
+    return bytes;
+  }
+
+  Task<void> trim_through(Op op, std::uint64_t keep_bytes) {
     check_usable();
     const runtime::Mutex::Holder holder = co_await layout.lock();
-    while (segments.size() > 1 && segments[1]->base.op <= op) {
+    while (segments.size() > 1 && segments[1]->base.op <= op &&
+           bytes_kept() - segments.front()->end >= keep_bytes) {
       const std::string path = segments.front()->path;
       index.drop_through(segments[1]->base.op);
       segments.pop_front();
@@ -501,9 +508,7 @@ Op Journal::highest_commit_hint() const {
 }
 
 std::uint64_t Journal::bytes_kept() const {
-  std::uint64_t bytes = 0;
-  for (const auto& segment : impl_->segments) bytes += segment->end;
-  return bytes;
+  return impl_->bytes_kept();
 }
 
 Task<void> Journal::append(EntryBatch batch) {
@@ -518,8 +523,8 @@ Task<EntryBatch> Journal::read(Op first, std::size_t max_bytes) {
 Task<void> Journal::truncate_after(Op last_kept) {
   return impl_->truncate_after(last_kept);
 }
-Task<void> Journal::trim_through(Op op) {
-  return impl_->trim_through(op);
+Task<void> Journal::trim_through(Op op, std::uint64_t keep_bytes) {
+  return impl_->trim_through(op, keep_bytes);
 }
 Task<void> Journal::reset(EntryId base) {
   return impl_->reset(base);

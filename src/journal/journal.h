@@ -79,8 +79,9 @@ class Journal {
   // append. REQUIRES: base().op <= last_kept <= last().op.
   runtime::Task<void> truncate_after(Op last_kept);
 
-  // Drops whole segments that hold only entries up to `op`.
-  runtime::Task<void> trim_through(Op op);
+  // Drops whole segments that hold only entries up to `op`, the oldest first, as long as
+  // `keep_bytes` of the rest stay (as bytes_kept() counts).
+  runtime::Task<void> trim_through(Op op, std::uint64_t keep_bytes = 0);
 
   // Empties the journal: it goes on behind `base`. For a replica that was copied. A crash leaves
   // the old journal or the new one. One at a time, not beside an append or truncation.

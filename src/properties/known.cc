@@ -14,7 +14,7 @@ namespace {
 constexpr std::array kKnown = std::to_array<const Definition*>(
     {&kCheckpointInterval, &kClientTimeout, &kCoordinationSessionTimeout, &kGroupElectionTimeout,
      &kGroupHeartbeat, &kGroupLease, &kJournalRetention, &kReplaceAfter, &kReplaceConcurrent,
-     &kScrubBytesPerSecond});
+     &kScrubBytesPerSecond, &kSyncRate});
 
 std::string known_names() {
   std::string names;

@@ -50,6 +50,10 @@ inline constexpr DurationProperty kCoordinationSessionTimeout{
     {"coordination.session_timeout_ms", 6'000, 1'000, 300'000, "ms",
      "The ephemeral nodes of a silent process vanish after so long; a service takes it over at its "
      "next start."}};
+inline constexpr BytesProperty kSyncRate{
+    {"sync.bytes_per_second", 0, 0, 1ull << 40, "bytes per second",
+     "What a leader sends at most to replicas that copy blocks of one volume; 0: as fast as its "
+     "clients allow."}};
 
 inline constexpr DurationProperty kReplaceAfter{
     {"replace.after_ms", 600'000, 0, 604'800'000, "ms",

@@ -48,6 +48,7 @@ Replica::Impl::Impl(Seams seams_, protocol::VolumeRecord volume_, protocol::Repl
       rounds_changed(loop()),
       served(loop()),
       copy_timer(loop()),
+      copy_reads(loop()),
       tasks(loop(), [this](std::exception_ptr error) { fail("working", error); }) {
   make_metrics();
 }
@@ -66,6 +67,8 @@ void Replica::Impl::make_metrics() {
       "datom_change_bytes_total", "Bytes of the ranges changed by this replica as leader.", labels);
   change_seconds = metrics.histogram(
       "datom_change_seconds", "From a change's arrival at the leader to its commit.", labels);
+  sync_bytes_total = metrics.counter(
+      "datom_sync_bytes_total", "Bytes that this replica has received by copying blocks.", labels);
   leads = metrics.gauge("datom_replica_leads", "1 while this replica leads and serves, else 0.",
                         labels);
   term_gauge = metrics.gauge("datom_replica_term", "The term that this replica promised.", labels);
@@ -206,8 +209,9 @@ Task<void> Replica::Impl::stop() {
   if (watch) co_await watch->stop();
   wake_workers();
   co_await tasks.close();
-  const bool sound = trouble.empty() && store && group && store->state().base_complete;
-  if (sound && store->applied_op() > store->checkpoint_op()) {
+  // The part of a copy that is there need not be copied again.
+  const bool sound = trouble.empty() && store && group && !apply_blocked;
+  if (sound && (store->applied_op() > store->checkpoint_op() || store->dirty_bytes() > 0)) {
     block_store::ReplicaState state = store->state();
     state.sessions = sessions.encode();
     std::exception_ptr error;
@@ -241,6 +245,12 @@ protocol::ReplicaStatus Replica::Impl::status() const {
                                                          : trouble);
   if (store->fingerprint_known()) out.set_fingerprint(store->fingerprint());
   out.set_leader(group->leader());
+  out.set_sync_copying(copying);
+  if (copying) {
+    out.set_sync_blocks_total(sync_total);
+    out.set_sync_blocks_done(std::min(sync_done, sync_total));
+  }
+  out.set_sync_bytes(sync_bytes);
   return out;
 }
 
@@ -298,8 +308,8 @@ Task<rpc::Message> Replica::replace(protocol::ReplaceReplicaRequest request) {
 Task<rpc::Message> Replica::cancel_replace(protocol::CancelReplaceRequest request) {
   return impl_->cancel_replace(std::move(request));
 }
-Task<rpc::Message> Replica::begin_copy() {
-  return impl_->begin_copy();
+Task<rpc::Message> Replica::begin_copy(protocol::CopyBeginRequest request) {
+  return impl_->begin_copy(std::move(request));
 }
 Task<rpc::Message> Replica::newer_blocks(protocol::NewerBlocksRequest request) {
   return impl_->newer_blocks(std::move(request));

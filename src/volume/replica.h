@@ -15,6 +15,7 @@
 namespace datom::protocol {
 class CancelReplaceRequest;
 class ClientIo;
+class CopyBeginRequest;
 class NewerBlocksRequest;
 class ReadBlocksRequest;
 class ReplaceReplicaRequest;
@@ -66,7 +67,7 @@ class Replica {
   runtime::Task<rpc::Message> cancel_replace(protocol::CancelReplaceRequest request);
 
   // For a follower that copies blocks. Error{not_leader}.
-  runtime::Task<rpc::Message> begin_copy();
+  runtime::Task<rpc::Message> begin_copy(protocol::CopyBeginRequest request);
   runtime::Task<rpc::Message> newer_blocks(protocol::NewerBlocksRequest request);
   runtime::Task<rpc::Message> read_blocks(protocol::ReadBlocksRequest request);
 

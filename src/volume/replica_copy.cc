@@ -1,9 +1,11 @@
-// Copying blocks to a follower whose missing entries the leader no longer has: what is newer than
-// the op that the follower had applied moves, never the whole volume for the sake of a part. New
-// entries stream in meanwhile; the op of each block decides which content is the newer one.
+// A follower whose missing entries the leader no longer has copies blocks: those newer than the op
+// that it had applied, never the whole volume for the sake of a part. New entries stream in
+// meanwhile; the op of each block decides which content is the newer one. Why that is right, and
+// why it goes on where it was after any interruption: docs/replication.md, "Sync".
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
+#include "block_store/concurrently.h"
 #include "common/error.h"
 #include "protocol/methods.h"
 #include "volume/replica_impl.h"
@@ -11,12 +13,17 @@
 namespace datom::volume {
 namespace {
 
-constexpr runtime::Duration kCallTimeout = std::chrono::seconds(10);
+constexpr runtime::Duration kCallTimeout = std::chrono::seconds(5);
+constexpr int kAttempts = 5;  // of a call, while its leadership lasts
+constexpr runtime::Duration kBetweenAttempts = std::chrono::milliseconds(200);
 constexpr runtime::Duration kPoll = std::chrono::milliseconds(20);
-constexpr runtime::Duration kPinFor = std::chrono::seconds(60);
+constexpr runtime::Duration kLongestPause = std::chrono::seconds(5);
+constexpr runtime::Duration kPatience = std::chrono::seconds(30);  // without an entry that is due
 constexpr std::uint32_t kVersionsAtOnce = 4096;
-constexpr int kBlocksAtOnce = 256;
+constexpr std::size_t kBlocksAtOnce = 256;
+constexpr std::size_t kInstallsAtOnce = 16;
 
+using block_store::BlockNumber;
 using block_store::BlockVersion;
 using WireVersion = protocol::NewerBlocksReply::Version;
 
@@ -28,13 +35,6 @@ BlockVersion version_of(const WireVersion& wire) {
           wire.checksum()};
 }
 
-void put(const BlockVersion& version, WireVersion* wire) {
-  wire->set_block(version.block);
-  wire->set_op(version.op.value());
-  wire->set_kind(static_cast<std::uint32_t>(version.kind));
-  wire->set_checksum(version.checksum);
-}
-
 template <typename Message>
 Message parsed(const rpc::Message& from) {
   Message message;
@@ -44,13 +44,24 @@ Message parsed(const rpc::Message& from) {
   return message;
 }
 
-}  // namespace
+// The part of the volume that a page covers is its end's to say.
+std::uint64_t next_block(const protocol::NewerBlocksReply& page, std::uint64_t from) {
+  if (!page.end() && page.next_block() <= from) {
+    throw Error(Code::corrupt, "a page from block {} on that goes on at block {}", from,
+                page.next_block());
+  }
+  return page.next_block();
+}
 
-// ---- the follower
-// ---------------------------------------------------------------------------------
+bool worth_another_try(Code code) {
+  return code == Code::timeout || code == Code::unavailable || code == Code::outcome_unknown;
+}
+
+}  // namespace
 
 Task<void> Replica::Impl::copy_from(std::string leader) {
   copying = true;
+  sync_done = sync_total = 0;
   std::exception_ptr error;
   try {
     co_await copy_everything(leader);
@@ -80,25 +91,59 @@ Task<void> Replica::Impl::copy_from(std::string leader) {
 }
 
 Task<void> Replica::Impl::copy_everything(std::string leader) {
-  rpc::Message question;
+  CopySource source{leader, group->promised(), Op(0), Op(0)};
   protocol::CopyBeginRequest request;
   request.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
-  question.header = request.SerializeAsString();
-  const rpc::Message answer = co_await seams.caller->call(leader, protocol::method::kBeginCopy,
-                                                          std::move(question), kCallTimeout);
-  check_copy(leader);
-  co_await adopt_base(parsed<protocol::CopyBeginReply>(answer));
-  log.info("replica.copy", {{"leader", leader}, {"newer_than", store->state().copy_from}});
-  const Op newest = co_await copy_blocks(leader);
-  co_await finish_copy(leader, newest);
+  request.set_replica(self.replica.bytes.data(), self.replica.bytes.size());
+  const rpc::Message answer =
+      co_await ask_source(source, protocol::method::kBeginCopy, request.SerializeAsString());
+  const auto begin = parsed<protocol::CopyBeginReply>(answer);
+  if (Term(begin.leader_term()) != source.term) {
+    throw Error(Code::unavailable, "{} answers for term {}, expected {}", leader,
+                begin.leader_term(), source.term.value());
+  }
+  source.base = Op(begin.op());
+  source.last = Op(begin.last_op());
+  co_await adopt_base(begin);
+  log.info("replica.copy",
+           {{"leader", leader}, {"newer_than", store->state().copy_from}, {"up_to", source.base}});
+  co_await count_blocks(source);
+  const Op newest = co_await copy_blocks(source);
+  co_await finish_copy(source, newest);
   log.info("replica.copied", {{"leader", leader}, {"op", store->applied_op()}});
 }
 
-void Replica::Impl::check_copy(const std::string& leader) const {
+void Replica::Impl::check_copy(const CopySource& source) const {
   if (stopping || !trouble.empty()) throw Error(Code::closed, "this replica stops");
-  if (group->leader() != leader) {
-    throw Error(Code::unavailable, "{} leads no more", leader);
+  if (group->leader() != source.leader || group->promised() != source.term) {
+    throw Error(Code::unavailable, "{} leads no more in term {}", source.leader,
+                source.term.value());
   }
+}
+
+// What is asked can be asked again: a lost message does not end the copy.
+Task<rpc::Message> Replica::Impl::ask_source(const CopySource& source, rpc::Method method,
+                                             std::string request) {
+  for (int attempt = 1;; ++attempt) {
+    check_copy(source);
+    try {
+      rpc::Message question{request, {}};
+      rpc::Message answer =
+          co_await seams.caller->call(source.leader, method, std::move(question), kCallTimeout);
+      check_copy(source);
+      co_return answer;
+    } catch (const Error& error) {
+      if (!worth_another_try(error.code()) || attempt == kAttempts) throw;
+    }
+    co_await copy_pause(kBetweenAttempts);
+  }
+}
+
+// Ends early when this replica stops.
+Task<void> Replica::Impl::copy_pause(runtime::Duration pause) {
+  if (stopping || !trouble.empty()) co_return;
+  copy_timer.reset();
+  co_await copy_timer.sleep_for(pause);
 }
 
 // From now on this replica is no base for anybody until the copy is complete: that is durable
@@ -110,8 +155,7 @@ Task<void> Replica::Impl::adopt_base(protocol::CopyBeginReply begin) {
   for (;;) {
     while (log_busy || !log_queue.empty()) {
       if (stopping || !trouble.empty()) throw Error(Code::closed, "this replica stops");
-      copy_timer.reset();
-      co_await copy_timer.sleep_for(kPoll);
+      co_await copy_pause(kPoll);
     }
     const runtime::Mutex::Holder journal_turn = co_await journal_access.lock();
     const runtime::Mutex::Holder apply_turn = co_await apply_access.lock();
@@ -149,47 +193,63 @@ Task<void> Replica::Impl::adopt_base(protocol::CopyBeginReply begin) {
   }
 }
 
-// Gives the newest op that a copied block may be as of.
-Task<Op> Replica::Impl::copy_blocks(std::string leader) {
-  Op newest;
+protocol::NewerBlocksRequest Replica::Impl::newer_request(std::uint64_t from) const {
+  protocol::NewerBlocksRequest request;
+  request.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
+  request.set_replica(self.replica.bytes.data(), self.replica.bytes.size());
+  request.set_from_block(from);
+  request.set_newer_than(store->state().copy_from.value());
+  request.set_limit(kVersionsAtOnce);
+  return request;
+}
+
+// For the progress that is shown.
+Task<void> Replica::Impl::count_blocks(const CopySource& source) {
+  std::uint64_t total = 0;
   std::uint64_t from = 0;
   for (bool end = false; !end;) {
-    check_copy(leader);
-    protocol::NewerBlocksRequest request;
-    request.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
-    request.set_from_block(from);
-    request.set_newer_than(store->state().copy_from.value());
-    request.set_limit(kVersionsAtOnce);
-    rpc::Message question;
-    question.header = request.SerializeAsString();
-    const rpc::Message answer = co_await seams.caller->call(leader, protocol::method::kNewerBlocks,
-                                                            std::move(question), kCallTimeout);
+    protocol::NewerBlocksRequest request = newer_request(from);
+    request.set_count_only(true);
+    const rpc::Message answer =
+        co_await ask_source(source, protocol::method::kNewerBlocks, request.SerializeAsString());
     const auto page = parsed<protocol::NewerBlocksReply>(answer);
-    end = page.end() || page.versions().empty();
-    if (!end) from = page.versions(page.versions_size() - 1).block() + 1;
+    total += page.count();
+    from = next_block(page, from);
+    end = page.end();
+  }
+  sync_total = total;
+}
+
+// Gives the newest op that a copied block may be as of.
+Task<Op> Replica::Impl::copy_blocks(const CopySource& source) {
+  Op newest = source.base;
+  std::uint64_t from = 0;
+  for (bool end = false; !end;) {
+    const rpc::Message answer = co_await ask_source(source, protocol::method::kNewerBlocks,
+                                                    newer_request(from).SerializeAsString());
+    const auto page = parsed<protocol::NewerBlocksReply>(answer);
+    sync_bytes += answer.header.size();
+    sync_bytes_total->add(static_cast<double>(answer.header.size()));
     newest = std::max(newest, Op(page.applied_op()));
-    std::vector<block_store::BlockNumber> blocks = co_await missing(page);
-    for (std::size_t i = 0; i < blocks.size(); i += kBlocksAtOnce) {
-      check_copy(leader);
-      const std::size_t until = std::min(blocks.size(), i + kBlocksAtOnce);
-      const Op as_of =
-          co_await fetch_blocks(leader, {blocks.begin() + static_cast<std::ptrdiff_t>(i),
-                                         blocks.begin() + static_cast<std::ptrdiff_t>(until)});
-      newest = std::max(newest, as_of);
-    }
+    std::vector<BlockNumber> blocks = co_await missing(source, page);
+    sync_done += static_cast<std::uint64_t>(page.versions_size()) - blocks.size();
+    co_await copy_listed(source, std::move(blocks), newest);
+    from = next_block(page, from);
+    end = page.end();
   }
   co_return newest;
 }
 
-// Blocks of the page that are older here.
-Task<std::vector<block_store::BlockNumber>> Replica::Impl::missing(
-    const protocol::NewerBlocksReply& page) {
-  std::vector<block_store::BlockNumber> blocks;
+// Blocks of the page that are older here, but for those whose newest content comes with an entry.
+Task<std::vector<BlockNumber>> Replica::Impl::missing(const CopySource& source,
+                                                      const protocol::NewerBlocksReply& page) {
+  std::vector<BlockNumber> blocks;
   for (const WireVersion& wire : page.versions()) {
     const BlockVersion there = version_of(wire);
     if (there.block >= volume.size / kBlockSize) {
       throw Error(Code::corrupt, "block {} of a volume of {} bytes", there.block, volume.size);
     }
+    if (there.op > source.base) continue;
     Op here;
     try {
       here = (co_await store->version(there.block)).op;
@@ -201,40 +261,82 @@ Task<std::vector<block_store::BlockNumber>> Replica::Impl::missing(
   co_return blocks;
 }
 
-Task<Op> Replica::Impl::fetch_blocks(std::string leader,
-                                     std::vector<block_store::BlockNumber> blocks) {
-  protocol::ReadBlocksRequest request;
-  request.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
-  for (const block_store::BlockNumber block : blocks) request.add_blocks(block);
-  rpc::Message question;
-  question.header = request.SerializeAsString();
-  const rpc::Message answer = co_await seams.caller->call(leader, protocol::method::kReadBlocks,
-                                                          std::move(question), kCallTimeout);
-  const auto reply = parsed<protocol::ReadBlocksReply>(answer);
-  std::size_t at = 0;
-  for (const WireVersion& wire : reply.versions()) {
-    const BlockVersion version = version_of(wire);
-    const std::size_t size = version.kind == block_store::BlockKind::data ? kBlockSize : 0;
-    if (at + size > answer.payload.size() || version.block >= volume.size / kBlockSize) {
-      throw Error(Code::corrupt, "block {} with {} bytes of payload left", version.block,
-                  answer.payload.size() - at);
-    }
-    co_await store->install(version, answer.payload.slice(at, size));
-    at += size;
+Task<void> Replica::Impl::copy_listed(const CopySource& source, std::vector<BlockNumber> blocks,
+                                      Op& newest) {
+  for (std::size_t at = 0; at < blocks.size();) {
+    const std::size_t until = std::min(blocks.size(), at + kBlocksAtOnce);
+    const std::vector<BlockNumber> asked(blocks.begin() + static_cast<std::ptrdiff_t>(at),
+                                         blocks.begin() + static_cast<std::ptrdiff_t>(until));
+    protocol::ReadBlocksRequest request;
+    request.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
+    request.set_replica(self.replica.bytes.data(), self.replica.bytes.size());
+    for (const BlockNumber block : asked) request.add_blocks(block);
+    rpc::Message answer =
+        co_await ask_source(source, protocol::method::kReadBlocks, request.SerializeAsString());
+    const auto reply = parsed<protocol::ReadBlocksReply>(answer);
+    const std::size_t bytes = answer.header.size() + answer.payload.size();
+    sync_bytes += bytes;
+    sync_bytes_total->add(static_cast<double>(bytes));
+    bytes_since_checkpoint += bytes;
+    newest = std::max(newest, Op(reply.applied_op()));
+    const std::size_t installed = co_await install_blocks(asked, reply, std::move(answer.payload));
+    at += installed;
+    sync_done += installed;
+    apply_work.set();  // a checkpoint may be due
+    const runtime::Duration pause = std::chrono::microseconds(
+        std::min<std::uint64_t>(reply.pause_us(), kLongestPause / std::chrono::microseconds(1)));
+    if (pause > runtime::Duration::zero()) co_await copy_pause(pause);
   }
-  co_return Op(reply.applied_op());
 }
 
-// Once everything up to the newest copied op is applied here too, the blocks are as of one op.
-Task<void> Replica::Impl::finish_copy(std::string leader, Op newest) {
-  while (store->applied_op() < newest) {
-    check_copy(leader);
-    copy_timer.reset();
-    co_await copy_timer.sleep_for(kPoll);
+// How many of them the reply holds: the first ones.
+Task<std::size_t> Replica::Impl::install_blocks(const std::vector<BlockNumber>& asked,
+                                                const protocol::ReadBlocksReply& reply,
+                                                Buffer payload) {
+  const auto count = static_cast<std::size_t>(reply.versions_size());
+  if (count == 0 || count > asked.size()) {
+    throw Error(Code::corrupt, "{} blocks in a reply to a request for {}", count, asked.size());
+  }
+  std::vector<std::pair<BlockVersion, Buffer>> arrived;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const BlockVersion version = version_of(reply.versions(static_cast<int>(i)));
+    const std::size_t size = version.kind == block_store::BlockKind::data ? kBlockSize : 0;
+    if (at + size > payload.size() || version.block != asked[i]) {
+      throw Error(Code::corrupt, "block {} with {} bytes of payload left, asked for block {}",
+                  version.block, payload.size() - at, asked[i]);
+    }
+    arrived.emplace_back(version, payload.slice(at, size));
+    at += size;
+  }
+  block_store::BlockStore* into = store.get();
+  co_await block_store::run_concurrently(
+      loop(), count, kInstallsAtOnce, [into, &arrived](std::size_t i) {
+        return into->install(arrived[i].first, arrived[i].second);
+      });
+  co_return count;
+}
+
+// Once everything up to the newest copied op is applied here too, the blocks are as of one op. And
+// all that the leader's journal held when this one was emptied is there again: some of it this
+// replica may have acknowledged before.
+Task<void> Replica::Impl::finish_copy(const CopySource& source, Op newest) {
+  Op reached = store->applied_op();
+  runtime::Time reached_at = loop().now();
+  while (store->applied_op() < newest || journal->last().op < source.last) {
+    check_copy(source);
+    if (journal->last().op > reached) {
+      reached = journal->last().op;
+      reached_at = loop().now();
+    }
+    if (loop().now() - reached_at > kPatience) {
+      throw Error(Code::unavailable, "no entries come behind op {}", reached.value());
+    }
+    co_await copy_pause(kPoll);
   }
   const runtime::Mutex::Holder apply_turn = co_await apply_access.lock();
   const runtime::Mutex::Holder store_turn = co_await superblock.lock();
-  check_copy(leader);
+  check_copy(source);
   co_await store->finish_copy(store->applied_op());
   block_store::ReplicaState state = store->state();
   state.base_complete = true;
@@ -243,75 +345,6 @@ Task<void> Replica::Impl::finish_copy(std::string leader, Op newest) {
   co_await store->checkpoint(std::move(state));
   bytes_since_checkpoint = 0;
   last_checkpoint = loop().now();
-}
-
-// ---- the leader
-// -----------------------------------------------------------------------------------
-
-// While a follower copies, the entries that it will need afterwards stay.
-void Replica::Impl::pin_journal(Op op) {
-  const bool pinned = copy_pin && loop().now() < copy_pin_until;
-  copy_pin = pinned ? std::min(*copy_pin, op) : op;
-  copy_pin_until = loop().now() + kPinFor;
-}
-
-Task<rpc::Message> Replica::Impl::begin_copy() {
-  const Serving counted(serving, served);
-  check_serves();
-  const runtime::Mutex::Holder turn = co_await apply_access.lock();
-  check_serves();
-  const std::optional<protocol::EntryId> id = journal->id_at(store->applied_op());
-  if (!id)
-    throw Error(Code::unavailable, "op {} is not in the journal", store->applied_op().value());
-  pin_journal(id->op);
-  protocol::CopyBeginReply reply;
-  reply.set_term(id->term.value());
-  reply.set_op(id->op.value());
-  reply.set_checksum(id->checksum);
-  reply.set_sessions(sessions.encode());
-  co_return rpc::Message{reply.SerializeAsString(), {}};
-}
-
-Task<rpc::Message> Replica::Impl::newer_blocks(protocol::NewerBlocksRequest request) {
-  const Serving counted(serving, served);
-  check_serves();
-  if (copy_pin) pin_journal(*copy_pin);
-  const std::size_t limit = std::clamp<std::size_t>(request.limit(), 1, kVersionsAtOnce);
-  const auto versions =
-      co_await store->newer_blocks(request.from_block(), Op(request.newer_than()), limit);
-  protocol::NewerBlocksReply reply;
-  for (const BlockVersion& version : versions) put(version, reply.add_versions());
-  reply.set_end(versions.size() < limit);
-  reply.set_applied_op(store->applied_op().value());
-  co_return rpc::Message{reply.SerializeAsString(), {}};
-}
-
-Task<rpc::Message> Replica::Impl::read_blocks(protocol::ReadBlocksRequest request) {
-  const Serving counted(serving, served);
-  check_serves();
-  if (copy_pin) pin_journal(*copy_pin);
-  if (request.blocks_size() > kBlocksAtOnce) {
-    throw Error(Code::too_large, "{} blocks at once, at most {}", request.blocks_size(),
-                kBlocksAtOnce);
-  }
-  protocol::ReadBlocksReply reply;
-  Buffer payload = Buffer::allocate(static_cast<std::size_t>(request.blocks_size()) * kBlockSize);
-  std::size_t used = 0;
-  // Version and content of a block belong together: nothing is applied between the two.
-  const runtime::Mutex::Holder turn = co_await apply_access.lock();
-  for (const std::uint64_t block : request.blocks()) {
-    if (block >= volume.size / kBlockSize) {
-      throw Error(Code::invalid_argument, "block {} of a volume of {} bytes", block, volume.size);
-    }
-    const BlockVersion version = co_await store->version(block);
-    put(version, reply.add_versions());
-    if (version.kind != block_store::BlockKind::data) continue;
-    const Buffer content = co_await store->read(block * kBlockSize, kBlockSize);
-    std::memcpy(payload.mutable_data() + used, content.data(), kBlockSize);
-    used += kBlockSize;
-  }
-  reply.set_applied_op(store->applied_op().value());
-  co_return rpc::Message{reply.SerializeAsString(), payload.slice(0, used)};
 }
 
 }  // namespace datom::volume

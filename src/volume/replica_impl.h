@@ -2,8 +2,9 @@
 //   replica.cc         opening, stopping, status
 //   replica_steps.cc   performs the group protocol's effects: journal, apply, checkpoint, messages
 //   replica_serve.cc   the leader's clients: sessions, proposals, reads
-//   replica_copy.cc    copying blocks, both sides
 //   replica_members.cc  the leader is asked to change who keeps the volume
+//   replica_copy.cc    copying blocks: the follower, who asks
+//   replica_copy_source.cc  the leader, who answers
 #pragma once
 
 #include <deque>
@@ -130,16 +131,39 @@ struct Replica::Impl {
   void told(replication::Group::Answer answer);
 
   // ---- replica_copy.cc
+  // Where a copy comes from: it holds for one leadership.
+  struct CopySource {
+    std::string leader;
+    Term term;
+    Op base;  // blocks up to this op are copied, entries behind it come through the journal
+    Op last;  // end of the leader's journal when the copy began
+  };
   Task<void> copy_from(std::string leader);
   Task<void> copy_everything(std::string leader);
   Task<void> adopt_base(protocol::CopyBeginReply begin);
-  Task<Op> copy_blocks(std::string leader);
-  Task<void> finish_copy(std::string leader, Op newest);
-  void check_copy(const std::string& leader) const;
-  Task<std::vector<block_store::BlockNumber>> missing(const protocol::NewerBlocksReply& page);
-  Task<Op> fetch_blocks(std::string leader, std::vector<block_store::BlockNumber> blocks);
-  void pin_journal(Op op);
-  Task<rpc::Message> begin_copy();
+  Task<void> count_blocks(const CopySource& source);
+  Task<Op> copy_blocks(const CopySource& source);
+  Task<void> copy_listed(const CopySource& source, std::vector<block_store::BlockNumber> blocks,
+                         Op& newest);
+  Task<void> finish_copy(const CopySource& source, Op newest);
+  void check_copy(const CopySource& source) const;
+  protocol::NewerBlocksRequest newer_request(std::uint64_t from) const;
+  Task<rpc::Message> ask_source(const CopySource& source, rpc::Method method, std::string request);
+  Task<std::vector<block_store::BlockNumber>> missing(const CopySource& source,
+                                                      const protocol::NewerBlocksReply& page);
+  Task<std::size_t> install_blocks(const std::vector<block_store::BlockNumber>& asked,
+                                   const protocol::ReadBlocksReply& reply, Buffer payload);
+  Task<void> copy_pause(runtime::Duration pause);
+
+  // ---- replica_copy_source.cc
+  void pin_journal(const std::string& replica, std::optional<Op> op);
+  Op pinned(Op limit) const;
+  bool clients_active() const;
+  std::size_t copy_chunk() const;
+  runtime::Duration pace_copy(std::size_t bytes, runtime::Duration took);
+  Task<std::size_t> read_run(const std::vector<block_store::BlockVersion>& versions,
+                             std::size_t first, std::byte* into);
+  Task<rpc::Message> begin_copy(protocol::CopyBeginRequest request);
   Task<rpc::Message> newer_blocks(protocol::NewerBlocksRequest request);
   Task<rpc::Message> read_blocks(protocol::ReadBlocksRequest request);
 
@@ -209,11 +233,21 @@ struct Replica::Impl {
   std::size_t serving = 0;      // client requests under way
   runtime::Event served;
 
-  // Copying.
+  // Copying: the follower.
   bool copying = false;
   runtime::Timer copy_timer;
-  std::optional<Op> copy_pin;  // a follower copies: the journal above this op is kept
-  runtime::Time copy_pin_until{};
+  std::uint64_t sync_done = 0;   // blocks
+  std::uint64_t sync_total = 0;  // blocks; 0: not counted yet
+  std::uint64_t sync_bytes = 0;  // received since this replica was opened
+  // The leader.
+  struct CopyPin {
+    Op op;
+    runtime::Time until;
+  };
+  std::map<Uuid, CopyPin> copy_pins;  // replicas that copy: the journal above these ops is kept
+  runtime::Mutex copy_reads;          // one chunk at a time is in memory
+  runtime::Time copy_free_at{};       // when the next chunk may be asked for
+  std::optional<runtime::Time> client_seen;  // the last request of a client
 
   // Fingerprints of this replica at recent ops, to compare with the leader's.
   std::deque<std::pair<Op, std::uint64_t>> fingerprints;
@@ -225,6 +259,7 @@ struct Replica::Impl {
   std::unique_ptr<telemetry::Counter> changes_total;
   std::unique_ptr<telemetry::Counter> change_bytes_total;
   std::unique_ptr<telemetry::Histogram> change_seconds;
+  std::unique_ptr<telemetry::Counter> sync_bytes_total;
   std::unique_ptr<telemetry::Gauge> leads;
   std::unique_ptr<telemetry::Gauge> term_gauge;
   std::unique_ptr<telemetry::Gauge> applied_gauge;

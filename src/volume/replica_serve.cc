@@ -84,6 +84,7 @@ Task<rpc::Message> Replica::Impl::serve(protocol::ClientIo request, Buffer paylo
                 request.offset(), end, volume.size);
   }
   check_serves();
+  client_seen = loop().now();
   switch (request.kind()) {
     case protocol::IO_READ:
       co_return co_await serve_read(std::move(request));

@@ -295,10 +295,8 @@ void Replica::Impl::note_applied(Op op) {
 }
 
 bool Replica::Impl::checkpoint_due() const {
-  if (checkpointing || stopping || !store->state().base_complete ||
-      store->applied_op() == store->checkpoint_op()) {
-    return false;
-  }
+  if (checkpointing || stopping || apply_blocked) return false;
+  if (store->applied_op() == store->checkpoint_op() && store->dirty_bytes() == 0) return false;
   const auto interval = seams.properties->get(properties::kCheckpointInterval);
   return bytes_since_checkpoint >= kCheckpointBytes || store->dirty_bytes() >= kMaxDirtyTable ||
          loop().now() - last_checkpoint >= interval;
@@ -326,22 +324,15 @@ Task<void> Replica::Impl::checkpoint(runtime::Mutex::Holder turn) {
 
 // What lies below the checkpoint may go, but for what followers that are away will ask for.
 Task<void> Replica::Impl::trim_journal() {
-  const auto retention = seams.properties->get(properties::kJournalRetention);
   const runtime::Mutex::Holder turn = co_await journal_access.lock();
-  if (journal->bytes_kept() <= retention) co_return;
-  Op limit = store->checkpoint_op();
-  if (copy_pin && loop().now() < copy_pin_until) limit = std::min(limit, *copy_pin);
-  // About as many of the oldest ops as make up what is too much.
-  const std::uint64_t kept = journal->last().op.value() - journal->base().op.value();
-  const double part = static_cast<double>(journal->bytes_kept() - retention) /
-                      static_cast<double>(journal->bytes_kept());
-  const Op oldest(journal->base().op.value() +
-                  static_cast<std::uint64_t>(static_cast<double>(kept) * part));
-  co_await journal->trim_through(std::min(limit, oldest));
-  group->log_trimmed(journal->base().op);
+  const Op before = journal->base().op;
+  co_await journal->trim_through(pinned(store->checkpoint_op()),
+                                 seams.properties->get(properties::kJournalRetention));
+  if (journal->base().op > before) group->log_trimmed(journal->base().op);
 }
 
-// Once a second: space, and a checkpoint that time asks for.
+// Once a second: space, a checkpoint that time asks for, journal that a changed retention or the
+// end of a follower's copy frees.
 Task<void> Replica::Impl::housekeeping() {
   while (!stopping) {
     housekeeping_timer.reset();
@@ -352,6 +343,7 @@ Task<void> Replica::Impl::housekeeping() {
     applied_gauge->set(static_cast<double>(store->applied_op().value()));
     space_left = 0;  // looked up anew by the next write
     group->configure(now(), group_options());
+    if (trouble.empty() && !apply_blocked) co_await trim_journal();
   }
 }
 

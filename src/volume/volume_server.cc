@@ -528,7 +528,7 @@ void VolumeServer::register_handlers(rpc::Router& router) {
       });
   here->on_call<protocol::CopyBeginRequest>(
       router, method::kBeginCopy, [](Impl& there, protocol::CopyBeginRequest request, Buffer) {
-        return there.find(uuid_of(request.volume())).begin_copy();
+        return there.find(uuid_of(request.volume())).begin_copy(std::move(request));
       });
   here->on_call<protocol::NewerBlocksRequest>(
       router, method::kNewerBlocks, [](Impl& there, protocol::NewerBlocksRequest request, Buffer) {
