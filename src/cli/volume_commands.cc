@@ -36,12 +36,25 @@ protocol::Volume volume_info(Connection& connection, const std::string& name) {
   return ask<protocol::VolumeInfoReply>(connection, method::kVolumeInfo, request).volume();
 }
 
+// How far a replica that copies blocks has come; empty for one that does not.
+std::string sync_text(const protocol::VolumeMember& member) {
+  if (!member.has_sync_blocks_done()) return "";
+  const std::uint64_t total = member.sync_blocks_total();
+  return std::to_string(total == 0 ? 0 : member.sync_blocks_done() * 100 / total) + " %";
+}
+
 std::string members_text(const protocol::Volume& volume) {
-  Table table({{"SERVICE"}, {"NODE"}, {"STATE"}, {"ROLE"}, {"APPLIED", Align::right}, {"TROUBLE"}});
+  Table table({{"SERVICE"},
+               {"NODE"},
+               {"STATE"},
+               {"ROLE"},
+               {"APPLIED", Align::right},
+               {"SYNC", Align::right},
+               {"TROUBLE"}});
   for (const protocol::VolumeMember& member : volume.members()) {
     table.add({member.service(), member.node(), member.state(), member.role(),
                member.has_applied_op() ? std::to_string(member.applied_op()) : "",
-               member.trouble()});
+               sync_text(member), member.trouble()});
   }
   return table.text();
 }

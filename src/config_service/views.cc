@@ -43,6 +43,9 @@ void fill_report(const protocol::ReplicaStatus& status, VolumeMember& member) {
   member.set_commit_op(status.commit_op());
   member.set_last_op(status.last_op());
   member.set_bytes_used(status.bytes_used());
+  member.set_sync_bytes(status.sync_bytes());
+  if (status.sync_copying()) member.set_sync_blocks_done(status.sync_blocks_done());
+  if (status.sync_blocks_total() > 0) member.set_sync_blocks_total(status.sync_blocks_total());
   member.set_trouble(status.trouble());
 }
 
