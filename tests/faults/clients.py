@@ -1,5 +1,6 @@
 """Programs that people use on volumes, as jobs that verify what they read."""
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -7,27 +8,35 @@ import threading
 from domain import Failure, NBD_PORT, wait_for
 
 
-class FioJob:
+class Job:
+    """What every one of them has: its volume, which it changes."""
+
+    def __init__(self, domain, volume):
+        self._domain = domain
+        self._volume = volume
+        self._first_op = domain.info(volume)["commit_op"]
+        self._log = domain.folder / f"{volume}.log"
+        self._log.unlink(missing_ok=True)
+
+    def wait_started(self):
+        def changed():
+            info = self._domain.info(self._volume)
+            return info and info["commit_op"] > self._first_op + 20
+        wait_for(changed, lambda: f"{self._volume} is written to: {self._log.read_text()[-2000:]}")
+
+
+class FioJob(Job):
     """fio writes blocks and reads them back, comparing."""
 
     REGION = 16 << 20
     RATE = 1000  # operations a second: it lasts about 8 s
 
     def __init__(self, domain, volume, server):
-        self._log = domain.folder / "fio.log"
-        self._log.unlink(missing_ok=True)
+        super().__init__(domain, volume)
         self._process = domain.network["client"].start(
             "fio", "--name=verify", "--ioengine=nbd", f"--uri={domain.uri(server, volume)}", "--rw=randwrite", "--bs=4k",
             "--iodepth=8", f"--size={self.REGION}", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0",
             "--verify_backlog=128", f"--rate_iops={self.RATE},{self.RATE}", "--output-format=json", log=self._log)
-        self._domain = domain
-        self._volume = volume
-
-    def wait_started(self):
-        def changed():
-            info = self._domain.info(self._volume)
-            return info and info["commit_op"] > 100
-        wait_for(changed, "fio writes")
 
     def finish(self):
         status = self._process.wait(90)
@@ -39,18 +48,17 @@ class FioJob:
             raise Failure("fio has not read back what it wrote")
 
 
-class QemuJob:
+class QemuJob(Job):
     """qemu-io writes patterns and reads them back, and connects again when its server goes."""
 
     SIZE = 8 << 20
     INTERVAL = 0.02
 
     def __init__(self, domain, volume, server):
-        self._log = domain.folder / "qemu-io.log"
-        self._log.unlink(missing_ok=True)
-        image = (f"driver=nbd,server.type=inet,server.host={domain.network[server].address},server.port={NBD_PORT},"
-                 f"export={volume},reconnect-delay=60")
-        self._process = domain.network["client"].start("qemu-io", "-f", "raw", "--image-opts", image, log=self._log,
+        super().__init__(domain, volume)
+        image = (f"driver=raw,file.driver=nbd,file.server.type=inet,file.server.host={domain.network[server].address},"
+                 f"file.server.port={NBD_PORT},file.export={volume},file.reconnect-delay=60")
+        self._process = domain.network["client"].start("qemu-io", "--image-opts", image, log=self._log,
                                                        stdin=subprocess.PIPE, text=True)
         self._stop = threading.Event()
         self._written = 0
@@ -73,7 +81,9 @@ class QemuJob:
         self._stop.set()
         self._thread.join()
         try:
-            self._process.communicate("quit\n", timeout=90)
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._process.wait(90)
         except subprocess.TimeoutExpired:
             raise Failure(f"qemu-io does not end: {self._log.read_text()[-2000:]}") from None
         text = self._log.read_text()

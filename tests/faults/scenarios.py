@@ -270,6 +270,7 @@ def kill_everything(play):
 @fault("each server stopped and started in turn, qemu-io")
 def rolling_upgrade(play):
     job = QemuJob(play.domain, "qemu", SERVERS[0])
+    job.wait_started()
     for name in SERVERS:
         play.stop(name)
         play.io_goes_on(1)
