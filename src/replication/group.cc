@@ -205,7 +205,7 @@ Effects Group::promise_saved(Instant now, Term term) {
   }
   if (leadership_) {
     join_when_caught_up();
-    reply_append(true, leadership_->verified);
+    reply_append(true, leadership_->verified, 0);
   }
   return taken();
 }
@@ -221,7 +221,7 @@ Effects Group::log_written(Instant now, EntryId last) {
   } else if (leadership_) {
     learn_commit(commit_);
     join_when_caught_up();
-    reply_append(true, leadership_->verified);
+    reply_append(true, leadership_->verified, 0);
   }
   return taken();
 }
@@ -234,7 +234,7 @@ Effects Group::log_truncated(Instant now) {
 }
 
 void Group::log_trimmed(Op op) {
-  log_.trim_through(op);
+  if (op > log_.base().op) log_.trim_through(op);
 }
 
 Effects Group::stop(Instant now) {

@@ -72,7 +72,7 @@ class Group {
   // Leader: a read round begins now; ReadsConfirmed follows. One at a time. REQUIRES:
   // can_propose().
   Effects begin_read_round(Instant now);
-  // The journal was trimmed up to `op`.
+  // The journal was trimmed up to `op`, or an entry there cannot be read any more.
   void log_trimmed(Op op);
   // Copying begins: the journal is empty behind `base`. It ended: everything is durable, or it
   // failed and is to be asked for again.
@@ -170,7 +170,7 @@ class Group {
   bool take_entries(const protocol::Append& append, const Batch& entries);
   bool follows(const EntryId& previous, const protocol::EntryBatch& entries) const;
   void write_entries(const Batch& entries, std::size_t first_new);
-  void reply_append(bool matched, Op previous);
+  void reply_append(bool matched, Op previous, std::uint64_t answers);
   void join_when_caught_up();
   void learn_commit(Op leader_commit);
   void ask_for_copy();
@@ -270,6 +270,7 @@ class Group {
   Instant leases_over_{};  // of earlier leaders: nothing is committed before
   Instant lease_floor_{};  // answers to what was sent earlier do not count for a lease
   Op config_since_;        // the end of the journal when the present configuration came into force
+  std::uint64_t appends_ = 0;  // sent in this term
   std::uint64_t round_ = 0;
   std::optional<Op> round_commit_;  // of the read round under way
   Op fingerprint_op_;

@@ -85,6 +85,7 @@ Task<void> Replica::Impl::load() {
   journal = co_await journal::Journal::open(
       *seams.files, loop(), journal_directory(options.directory), volume.id, options.journal);
   check_files();
+  care = std::make_unique<BlockCare>(*this);
   sessions.decode(store->state().sessions);
   make_group();
   apply_blocked = !store->state().base_complete;
@@ -168,6 +169,7 @@ void Replica::Impl::begin(coordination::Client& client) {
     tasks.spawn(pump_proposals());
     tasks.spawn(keep_time());
     tasks.spawn(housekeeping());
+    tasks.spawn(care->scrub());
   }
   if (trouble.empty() && !stopping) watch->begin(client);
 }
@@ -197,6 +199,7 @@ void Replica::Impl::wake_workers() {
   tick_timer.cancel();
   housekeeping_timer.cancel();
   copy_timer.cancel();
+  if (care) care->stop();
 }
 
 Task<void> Replica::Impl::stop() {
@@ -245,6 +248,7 @@ protocol::ReplicaStatus Replica::Impl::status() const {
                                                          : trouble);
   if (store->fingerprint_known()) out.set_fingerprint(store->fingerprint());
   out.set_leader(group->leader());
+  care->fill(out);
   out.set_sync_copying(copying);
   if (copying) {
     out.set_sync_blocks_total(sync_total);
@@ -312,10 +316,14 @@ Task<rpc::Message> Replica::begin_copy(protocol::CopyBeginRequest request) {
   return impl_->begin_copy(std::move(request));
 }
 Task<rpc::Message> Replica::newer_blocks(protocol::NewerBlocksRequest request) {
-  return impl_->newer_blocks(std::move(request));
+  return impl_->care->newer_blocks(std::move(request));
 }
 Task<rpc::Message> Replica::read_blocks(protocol::ReadBlocksRequest request) {
-  return impl_->read_blocks(std::move(request));
+  return impl_->care->read_blocks(std::move(request));
+}
+
+BlockCare& Replica::care() {
+  return *impl_->care;
 }
 
 std::string Replica::leader() const {

@@ -24,6 +24,8 @@ class ReplicaStatus;
 
 namespace datom::volume {
 
+class BlockCare;
+
 struct ReplicaOptions {
   std::string domain;
   std::string service;
@@ -70,6 +72,9 @@ class Replica {
   runtime::Task<rpc::Message> begin_copy(protocol::CopyBeginRequest request);
   runtime::Task<rpc::Message> newer_blocks(protocol::NewerBlocksRequest request);
   runtime::Task<rpc::Message> read_blocks(protocol::ReadBlocksRequest request);
+
+  // What is asked of any member about its blocks (block_care.h).
+  BlockCare& care();
 
   // Service that leads as far as this replica knows; "" when it knows none.
   std::string leader() const;

@@ -2,6 +2,7 @@
 //   replica.cc         opening, stopping, status
 //   replica_steps.cc   performs the group protocol's effects: journal, apply, checkpoint, messages
 //   replica_serve.cc   the leader's clients: sessions, proposals, reads
+//   block_care.h       damage is found and repaired, replicas are compared
 //   replica_members.cc  the leader is asked to change who keeps the volume
 //   replica_copy.cc    copying blocks: the follower, who asks
 //   replica_copy_source.cc  the leader, who answers
@@ -22,6 +23,7 @@
 #include "replication/sessions.h"
 #include "runtime/task_group.h"
 #include "runtime/wait.h"
+#include "volume/block_care.h"
 #include "volume/group_watch.h"
 #include "volume/op_waiters.h"
 #include "volume/range_locks.h"
@@ -180,6 +182,7 @@ struct Replica::Impl {
   std::unique_ptr<block_store::BlockStore> store;
   std::optional<replication::Group> group;
   std::unique_ptr<GroupWatch> watch;
+  std::unique_ptr<BlockCare> care;  // once the files are open
   replication::Sessions sessions;
   std::string trouble;  // why this replica stopped; "" when it has not
   bool stopping = false;

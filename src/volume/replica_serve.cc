@@ -153,7 +153,7 @@ Task<rpc::Message> Replica::Impl::serve_read(protocol::ClientIo request) {
   const std::uint64_t end = request.offset() + request.length();
   const std::uint64_t to = (end + kBlockSize - 1) / kBlockSize * kBlockSize;
   const Buffer blocks =
-      co_await read_current<Buffer>([this, from, to] { return store->read(from, to - from); });
+      co_await read_current<Buffer>([this, from, to] { return care->read(from, to - from); });
   reads_total->add();
   read_bytes_total->add(static_cast<double>(request.length()));
   co_return message_of({}, blocks.slice(request.offset() - from, request.length()));
@@ -165,7 +165,7 @@ Task<rpc::Message> Replica::Impl::serve_extents(protocol::ClientIo request) {
   const std::uint64_t to = (end + kBlockSize - 1) / kBlockSize * kBlockSize;
   const std::size_t most = std::clamp<std::size_t>(request.max_extents(), 1, kMaxExtents);
   const auto extents = co_await read_current<std::vector<block_store::Extent>>(
-      [this, from, to, most] { return store->extents(from, to - from, most); });
+      [this, from, to, most] { return care->extents(from, to - from, most); });
   protocol::ClientIoReply reply;
   for (const block_store::Extent& extent : extents) {
     protocol::ClientIoReply::Extent* out = reply.add_extents();
@@ -322,7 +322,7 @@ Task<Buffer> Replica::Impl::complete_blocks(const protocol::ClientIo& request, B
   const std::uint64_t last = block_of(end - 1) * kBlockSize;
   Buffer blocks = Buffer::allocate(last + kBlockSize - from);
   for (const std::uint64_t edge : {from, last}) {
-    const Buffer block = co_await store->read(edge, kBlockSize);
+    const Buffer block = co_await care->read(edge, kBlockSize);
     std::memcpy(blocks.mutable_data() + (edge - from), block.data(), kBlockSize);
   }
   std::memcpy(blocks.mutable_data() + (request.offset() - from), payload.data(), payload.size());

@@ -208,6 +208,7 @@ replication::Batch Replica::Impl::recent(Op first) const {
 
 Task<void> Replica::Impl::read_log(replication::ReadLog request) {
   replication::Batch batch = recent(request.first);
+  bool unreadable = false;
   try {
     const bool kept = request.first >= journal->first_op() && request.first <= journal->last().op;
     if (!batch && kept) {
@@ -216,7 +217,9 @@ Task<void> Replica::Impl::read_log(replication::ReadLog request) {
     }
   } catch (const Error& error) {
     log.error("replica.journal_unreadable", {{"op", request.first}}, error.what());
+    unreadable = true;
   }
+  if (unreadable) co_await care->journal_unreadable(request.first);
   if (stopping) co_return;
   co_await runtime::switch_to(loop());
   perform(group->entries_read(now(), request.follower, std::move(batch)));

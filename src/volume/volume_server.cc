@@ -13,6 +13,7 @@
 #include "protocol/volume.pb.h"
 #include "runtime/task_group.h"
 #include "runtime/wait.h"
+#include "volume/block_care.h"
 #include "volume/client_impl.h"
 #include "volume/replica.h"
 
@@ -95,6 +96,9 @@ struct VolumeServer::Impl final : ClientHost {
   Replica& find(const Uuid& volume);
   template <typename Request, typename Handle>
   void on_call(rpc::Router& router, rpc::Method method, Handle handle);
+  template <typename Request>
+  void on_care(rpc::Router& router, rpc::Method method,
+               Task<rpc::Message> (BlockCare::*answer)(Request));
   void on_group_message(rpc::Message message);
   void deliver(const protocol::GroupMessage& message, Buffer entries);
   Task<rpc::Message> status(rpc::Message message);
@@ -449,6 +453,16 @@ void VolumeServer::Impl::on_call(rpc::Router& router, rpc::Method method, Handle
   });
 }
 
+// What is asked of any member about its blocks.
+template <typename Request>
+void VolumeServer::Impl::on_care(rpc::Router& router, rpc::Method method,
+                                 Task<rpc::Message> (BlockCare::*answer)(Request)) {
+  on_call<Request>(router, method, [answer](Impl& there, Request request, Buffer) {
+    BlockCare& care = there.find(uuid_of(request.volume())).care();
+    return (care.*answer)(std::move(request));
+  });
+}
+
 void VolumeServer::Impl::on_group_message(rpc::Message message) {
   const protocol::GroupMessage decoded = protocol::decode_group_message(message.header);
   Impl* there = owner(decoded.volume);
@@ -548,6 +562,11 @@ void VolumeServer::register_handlers(rpc::Router& router) {
       [](Impl& there, protocol::CancelReplaceRequest request, Buffer) {
         return there.find(uuid_of(request.volume())).cancel_replace(std::move(request));
       });
+  here->on_care(router, method::kBlocks, &BlockCare::blocks);
+  here->on_care(router, method::kVerify, &BlockCare::verify);
+  here->on_care(router, method::kFingerprint, &BlockCare::fingerprint);
+  here->on_care(router, method::kDigests, &BlockCare::digests);
+  here->on_care(router, method::kCheckBlocks, &BlockCare::check_blocks);
   struct Probe {
     static Task<rpc::Message> run(Impl& there, protocol::ProbeSessionRequest request, Buffer) {
       protocol::ProbeSessionReply reply;
