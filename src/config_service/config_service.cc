@@ -9,10 +9,13 @@
 #include "config_service/active_role.h"
 #include "config_service/domain.h"
 #include "config_service/init.h"
+#include "config_service/move_step.h"
 #include "config_service/node_registry.h"
 #include "config_service/property_registry.h"
 #include "config_service/replica_answers.h"
+#include "config_service/upkeep.h"
 #include "config_service/views.h"
+#include "config_service/volume_mover.h"
 #include "config_service/volume_registry.h"
 #include "protocol/config.pb.h"
 #include "runtime/task_group.h"
@@ -27,7 +30,7 @@ using runtime::Task;
 namespace paths = protocol::paths;
 
 constexpr std::uint32_t kMaxWaitMs = 60'000;
-constexpr std::uint32_t kDefaultRemovalWaitMs = 10'000;
+constexpr std::uint32_t kDefaultWaitMs = 10'000;  // for a removal, or for a move to be undone
 constexpr Duration kLookAgainAfter = std::chrono::milliseconds(100);
 constexpr Duration kRemovalInterval = std::chrono::seconds(2);
 constexpr std::size_t kPageBytes = 512 << 10;  // of volumes in one reply
@@ -50,19 +53,6 @@ protocol::ActiveRecord active_record(const ConfigServiceOptions& options) {
   return record;
 }
 
-// Volumes whose name is greater than `after`, as many as fit one reply. True: there are more.
-template <typename Volumes>
-bool add_page(const Domain& domain, const Answers& answers, const std::string& after,
-              Volumes& volumes) {
-  std::size_t bytes = 0;
-  for (auto at = domain.volumes.upper_bound(after); at != domain.volumes.end(); ++at) {
-    if (bytes >= kPageBytes) return true;
-    *volumes.Add() = volume_view(domain, at->first, answers);
-    bytes += volumes.rbegin()->ByteSizeLong();
-  }
-  return false;
-}
-
 }  // namespace
 
 struct ConfigService::Impl {
@@ -78,6 +68,9 @@ struct ConfigService::Impl {
         nodes(loop, client, options.domain),
         volumes(loop, random, client, caller, options.domain, options.ask_timeout),
         properties(loop, client, options.domain),
+        mover(loop, random, client, caller, properties, options.domain, options.ask_timeout),
+        upkeep({loop, client, caller, role, mover, nodes, properties}, log, options.domain,
+               options.ask_timeout),
         background(loop, [this](std::exception_ptr error) { report(error); }),
         removal_timer(loop) {}
 
@@ -95,6 +88,33 @@ struct ConfigService::Impl {
     return ask_replicas(loop, caller, domain, volume_servers(domain), Uuid{}, options.ask_timeout);
   }
 
+  // What this one knows besides the tree and its servers' answers.
+  void add_upkeep(protocol::Volume& volume) const {
+    volume.set_replacing(upkeep.waiting(volume.name()));
+    if (volume.has_move()) volume.mutable_move()->set_trouble(upkeep.move_trouble(volume.name()));
+  }
+  // Volumes whose name is greater than `after`, as many as fit one reply. True: there are more.
+  template <typename Volumes>
+  bool add_page(const Domain& domain, const Answers& answers, const std::string& after,
+                Volumes& into) const {
+    std::size_t bytes = 0;
+    for (auto at = domain.volumes.upper_bound(after); at != domain.volumes.end(); ++at) {
+      if (bytes >= kPageBytes) return true;
+      protocol::Volume& volume = *into.Add();
+      volume = volume_view(domain, at->first, answers);
+      add_upkeep(volume);
+      bytes += volume.ByteSizeLong();
+    }
+    return false;
+  }
+  Task<protocol::Volume> info(std::string name) {
+    protocol::Volume volume = co_await volumes.info(std::move(name));
+    add_upkeep(volume);
+    co_return volume;
+  }
+  Task<protocol::Node> node(std::string name);
+
+  Task<protocol::Volume> wait_for_undo(std::string name, Uuid replica, std::uint32_t wait_ms);
   Task<protocol::Volume> wait_for_leader(std::string name, runtime::Time deadline);
   Task<protocol::RemoveVolumeReply> wait_for_removal(std::string name, Uuid id,
                                                      std::uint32_t wait_ms);
@@ -112,6 +132,8 @@ struct ConfigService::Impl {
   NodeRegistry nodes;
   VolumeRegistry volumes;
   PropertyRegistry properties;
+  VolumeMover mover;
+  Upkeep upkeep;
   runtime::TaskGroup background;
 
   // Volumes on their way out, as known since the last takeover.
@@ -125,9 +147,54 @@ struct ConfigService::Impl {
 Task<protocol::Volume> ConfigService::Impl::wait_for_leader(std::string name,
                                                             runtime::Time deadline) {
   while (true) {
-    protocol::Volume volume = co_await volumes.info(name);
+    protocol::Volume volume = co_await info(name);
     if (volume.has_leader() || loop.now() >= deadline) co_return volume;
     role.require_active();
+    co_await sleep(loop, kLookAgainAfter);
+  }
+}
+
+Task<protocol::Node> ConfigService::Impl::node(std::string name) {
+  check_name("node", name);
+  const Domain domain = co_await everything();
+  if (!domain.nodes.contains(name)) {
+    throw Error(Code::not_found, "node {} is not in domain {}", name, domain.name);
+  }
+  protocol::Node view = node_info_view(domain, name);
+  const bool draining = domain.nodes.at(name).record.state == protocol::NodeState::draining;
+  for (protocol::HeldReplica& held : *view.mutable_held()) {
+    if (held.has_move()) {
+      held.mutable_move()->set_trouble(upkeep.move_trouble(held.volume()));
+    } else if (draining) {
+      held.set_trouble(upkeep.waiting(held.volume()));
+    }
+  }
+  co_return view;
+}
+
+Task<protocol::Volume> ConfigService::Impl::wait_for_undo(std::string name, Uuid replica,
+                                                          std::uint32_t wait_ms) {
+  const runtime::Time deadline = loop.now() + wait_of(wait_ms);
+  while (true) {
+    protocol::Volume volume = co_await info(name);
+    const protocol::VolumeMove& move = volume.move();
+    const std::string uuid = replica.to_string();
+    const bool listed = std::any_of(volume.members().begin(), volume.members().end(),
+                                    [&](const auto& member) { return member.replica() == uuid; });
+    if (!listed) co_return volume;
+    if (!volume.has_move() || move.phase() != config_service::name(MovePhase::undoing)) {
+      throw Error(Code::conflict,
+                  "the move of volume {} cannot be undone any more: the new replica votes already; "
+                  "let it end, then move it back",
+                  name);
+    }
+    role.require_active();
+    if (loop.now() >= deadline) {
+      throw Error(Code::timeout,
+                  "the move of volume {} is being undone, not done within {} ms{}{}; it goes on",
+                  name, wait_of(wait_ms).count() / 1'000'000, move.trouble().empty() ? "" : ": ",
+                  move.trouble());
+    }
     co_await sleep(loop, kLookAgainAfter);
   }
 }
@@ -200,6 +267,7 @@ ConfigService::~ConfigService() = default;
 void ConfigService::start() {
   impl_->background.spawn(impl_->role.run());
   impl_->background.spawn(impl_->finish_removals());
+  impl_->background.spawn(impl_->upkeep.run());
 }
 
 Task<void> ConfigService::wait_ready() {
@@ -210,6 +278,7 @@ Task<void> ConfigService::stop() {
   impl_->stopping = true;
   impl_->role.stop();
   impl_->removal_timer.cancel();
+  impl_->upkeep.stop();
   co_await impl_->background.close();
   try {
     co_await impl_->role.leave();
@@ -242,7 +311,7 @@ Task<protocol::AddNodeReply> ConfigService::add_node(protocol::AddNodeRequest re
   const std::string name = request.name();
   co_await impl_->nodes.add(std::move(request));
   impl_->log.info("node.added", {{"node", name}});
-  const Domain domain = co_await read_services(impl_->loop, impl_->client, impl_->options.domain);
+  const Domain domain = co_await impl_->everything();
   if (!domain.nodes.contains(name)) {
     throw Error(Code::conflict, "node {} was removed while it was added", name);
   }
@@ -260,7 +329,7 @@ Task<protocol::RemoveNodeReply> ConfigService::remove_node(protocol::RemoveNodeR
 
 Task<protocol::ListNodesReply> ConfigService::list_nodes(protocol::ListNodesRequest) {
   impl_->role.require_active();
-  const Domain domain = co_await read_services(impl_->loop, impl_->client, impl_->options.domain);
+  const Domain domain = co_await impl_->everything();
   protocol::ListNodesReply reply;
   for (const auto& [name, node] : domain.nodes) *reply.add_nodes() = node_view(domain, name);
   co_return reply;
@@ -299,14 +368,14 @@ Task<protocol::ListVolumesReply> ConfigService::list_volumes(protocol::ListVolum
   const Domain domain = co_await impl_->everything();
   const Answers answers = co_await impl_->ask_all(domain);
   protocol::ListVolumesReply reply;
-  reply.set_more(add_page(domain, answers, request.after(), *reply.mutable_volumes()));
+  reply.set_more(impl_->add_page(domain, answers, request.after(), *reply.mutable_volumes()));
   co_return reply;
 }
 
 Task<protocol::VolumeInfoReply> ConfigService::volume_info(protocol::VolumeInfoRequest request) {
   impl_->role.require_active();
   protocol::VolumeInfoReply reply;
-  *reply.mutable_volume() = co_await impl_->volumes.info(request.name());
+  *reply.mutable_volume() = co_await impl_->info(request.name());
   co_return reply;
 }
 
@@ -314,7 +383,7 @@ Task<protocol::RemoveVolumeReply> ConfigService::remove_volume(
     protocol::RemoveVolumeRequest request) {
   impl_->role.require_active();
   const std::string name = request.name();
-  const std::uint32_t wait_ms = request.wait_ms() == 0 ? kDefaultRemovalWaitMs : request.wait_ms();
+  const std::uint32_t wait_ms = request.wait_ms() == 0 ? kDefaultWaitMs : request.wait_ms();
   const Uuid id = co_await impl_->volumes.begin_removal(name);
   impl_->log.info("volume.removing", {{"volume", name}, {"id", id.to_string()}});
   impl_->removals[name] = id;
@@ -325,6 +394,53 @@ Task<protocol::RemoveVolumeReply> ConfigService::remove_volume(
     throw Error(Code::outcome_unknown, "volume {} is being removed, but how far cannot be told: {}",
                 name, error.what());
   }
+}
+
+Task<protocol::MoveVolumeReply> ConfigService::move_volume(protocol::MoveVolumeRequest request) {
+  impl_->role.require_active();
+  const std::string name = request.name();
+  co_await impl_->mover.begin(name, request.from(), request.to());
+  impl_->upkeep.wake();
+  impl_->log.info("volume.move_asked",
+                  {{"volume", name}, {"from", request.from()}, {"to", request.to()}});
+  protocol::MoveVolumeReply reply;
+  try {
+    *reply.mutable_volume() = co_await impl_->info(name);
+  } catch (const Error& error) {
+    throw Error(Code::outcome_unknown, "volume {} is moved, but how it is cannot be told: {}", name,
+                error.what());
+  }
+  co_return reply;
+}
+
+Task<protocol::CancelMoveReply> ConfigService::cancel_move(protocol::CancelMoveRequest request) {
+  impl_->role.require_active();
+  const std::string name = request.name();
+  const std::uint32_t wait_ms = request.wait_ms() == 0 ? kDefaultWaitMs : request.wait_ms();
+  const Uuid replica = co_await impl_->mover.begin_undo(name);
+  impl_->upkeep.wake();
+  impl_->log.info("volume.move_undone", {{"volume", name}});
+  protocol::CancelMoveReply reply;
+  *reply.mutable_volume() = co_await impl_->wait_for_undo(name, replica, wait_ms);
+  co_return reply;
+}
+
+Task<protocol::DrainNodeReply> ConfigService::drain_node(protocol::DrainNodeRequest request) {
+  impl_->role.require_active();
+  co_await impl_->nodes.drain(request.name(), request.cancel());
+  impl_->upkeep.wake();
+  impl_->log.info(request.cancel() ? "node.in_service" : "node.draining",
+                  {{"node", request.name()}});
+  protocol::DrainNodeReply reply;
+  *reply.mutable_node() = co_await impl_->node(request.name());
+  co_return reply;
+}
+
+Task<protocol::NodeInfoReply> ConfigService::node_info(protocol::NodeInfoRequest request) {
+  impl_->role.require_active();
+  protocol::NodeInfoReply reply;
+  *reply.mutable_node() = co_await impl_->node(request.name());
+  co_return reply;
 }
 
 Task<protocol::ListPropertiesReply> ConfigService::list_properties(
@@ -370,7 +486,7 @@ Task<protocol::StatusReply> ConfigService::status(protocol::StatusRequest reques
     *reply.add_services() = service_view(domain, name);
   }
   reply.set_more_volumes(
-      add_page(domain, answers, request.volumes_after(), *reply.mutable_volumes()));
+      impl_->add_page(domain, answers, request.volumes_after(), *reply.mutable_volumes()));
   co_return reply;
 }
 

@@ -53,7 +53,7 @@ class ConfigService {
   void register_handlers(rpc::Router& router);
 
   // The same, for those in this process. Errors are those of the registries (node_registry.h,
-  // volume_registry.h, property_registry.h) besides the above.
+  // volume_registry.h, volume_mover.h, property_registry.h) besides the above.
   runtime::Task<protocol::InitReply> init(protocol::InitRequest request);
   runtime::Task<protocol::AddNodeReply> add_node(protocol::AddNodeRequest request);
   runtime::Task<protocol::RemoveNodeReply> remove_node(protocol::RemoveNodeRequest request);
@@ -65,6 +65,11 @@ class ConfigService {
   // Throws Error{timeout} if servers that are up do not drop their replica in time; the removal
   // goes on nevertheless.
   runtime::Task<protocol::RemoveVolumeReply> remove_volume(protocol::RemoveVolumeRequest request);
+  runtime::Task<protocol::MoveVolumeReply> move_volume(protocol::MoveVolumeRequest request);
+  // Throws Error{timeout} if it is not undone in time; the undoing goes on.
+  runtime::Task<protocol::CancelMoveReply> cancel_move(protocol::CancelMoveRequest request);
+  runtime::Task<protocol::DrainNodeReply> drain_node(protocol::DrainNodeRequest request);
+  runtime::Task<protocol::NodeInfoReply> node_info(protocol::NodeInfoRequest request);
   runtime::Task<protocol::ListPropertiesReply> list_properties(
       protocol::ListPropertiesRequest request);
   runtime::Task<protocol::GetPropertyReply> get_property(protocol::GetPropertyRequest request);

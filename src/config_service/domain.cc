@@ -1,5 +1,6 @@
 #include "config_service/domain.h"
 
+#include <algorithm>
 #include <exception>
 
 #include "common/error.h"
@@ -82,12 +83,20 @@ Task<void> read_services_into(Loop& loop, Client& client, Domain& domain) {
 
 std::vector<protocol::ReplicaRecord> Domain::replicas_of(
     const protocol::VolumeRecord& volume) const {
-  const auto group = groups.find(volume.id.to_string());
-  if (group == groups.end()) return volume.replicas;
-  std::vector<protocol::ReplicaRecord> replicas = group->second.record.voters;
-  for (const protocol::LearnerRecord& learner : group->second.record.learners) {
-    replicas.push_back(learner.member);
+  std::vector<protocol::ReplicaRecord> replicas;
+  const auto add = [&](const protocol::ReplicaRecord& replica) {
+    if (std::find(replicas.begin(), replicas.end(), replica) == replicas.end()) {
+      replicas.push_back(replica);
+    }
+  };
+  const auto found = groups.find(volume.id.to_string());
+  if (found != groups.end()) {
+    const protocol::GroupRecord& group = found->second.record;
+    for (const auto& voter : group.voters) add(voter);
+    for (const auto& voter : group.next_voters) add(voter);
+    for (const auto& learner : group.learners) add(learner.member);
   }
+  for (const auto& replica : volume.replicas) add(replica);
   return replicas;
 }
 

@@ -35,7 +35,8 @@ struct Domain {
   // from this reading that there is none can check it.
   coordination::Version volumes_version = 0;
 
-  // Who keeps the volume: voters and learners of its group, or, without a group, as placed.
+  // Who keeps the volume, or is to: voters, those that are about to vote, and learners of its
+  // group, then whoever else its record lists. A service may be there twice (records.h).
   std::vector<protocol::ReplicaRecord> replicas_of(const protocol::VolumeRecord& volume) const;
   // The node of a service, "" if the service is unknown.
   std::string node_of(const std::string& service) const;

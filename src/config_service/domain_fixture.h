@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "common/error.h"
@@ -52,6 +54,7 @@ Error error_of(runtime::VirtualLoop& loop, runtime::Task<T> task) {
 }
 
 // Tells of a replica of every volume that is placed on it, in the state that it is told to be in.
+// While it is told to be a leader it replaces replicas when asked.
 class FakeVolumeServer {
  public:
   FakeVolumeServer(runtime::VirtualLoop& loop, coordination::MemoryTree& tree,
@@ -60,6 +63,12 @@ class FakeVolumeServer {
     router_.on_call(
         protocol::method::kReplicaStatus,
         [this](const rpc::Peer&, rpc::Message request) { return tell(std::move(request)); });
+    router_.on_call(
+        protocol::method::kReplaceReplica,
+        [this](const rpc::Peer&, rpc::Message request) { return replace(std::move(request)); });
+    router_.on_call(
+        protocol::method::kCancelReplace,
+        [this](const rpc::Peer&, rpc::Message request) { return cancel(std::move(request)); });
     endpoint_ = network.join(name, router_);
     rpc::Instance instance;
     instance.address = "192.0.2.1:7400";
@@ -82,6 +91,13 @@ class FakeVolumeServer {
   std::optional<std::uint64_t> free_bytes;
   bool drops_removed = true;   // its replicas of volumes that are being removed
   bool other_replica = false;  // names another replica than the one that was placed
+  std::set<Uuid> wiped;        // replicas that it says it cannot use
+  std::string leader;          // of the groups, as it knows while it is none
+  // As a leader: whether learners get in step, and joint voters become the only ones. Each time it
+  // is asked how it is, it goes on by one of these.
+  bool learners_get_in_step = true;
+  bool joint_ends = true;
+  int asked_to_replace = 0;
 
   // As kill -9 once the session has expired, too.
   void die() {
@@ -96,6 +112,7 @@ class FakeVolumeServer {
     EXPECT_TRUE(question.ParseFromString(request.header));
     protocol::ReplicaStatusReply reply;
     if (free_bytes) reply.set_free_bytes(*free_bytes);
+    if (state == "LEADER_FUNCTIONAL") co_await go_on();
     const auto names = co_await client_->children(protocol::paths::volumes("d"));
     for (const std::string& name : *names) {
       const auto node = co_await client_->get(protocol::paths::volume("d", name));
@@ -115,6 +132,10 @@ class FakeVolumeServer {
       if (replica.service != name_) continue;
       protocol::ReplicaStatus& status = *reply.add_replicas();
       status.set_volume(id);
+      if (wiped.contains(replica.replica)) {
+        status.set_trouble("the disk was wiped");
+        continue;
+      }
       status.set_replica(
           other_replica ? id
                         : std::string(replica.replica.bytes.begin(), replica.replica.bytes.end()));
@@ -126,6 +147,81 @@ class FakeVolumeServer {
       status.set_last_op(41);
       status.set_bytes_used(bytes_used);
     }
+  }
+
+  static Uuid uuid_of(const std::string& bytes) {
+    Uuid uuid;
+    EXPECT_EQ(bytes.size(), uuid.bytes.size());
+    std::copy(bytes.begin(), bytes.end(), uuid.bytes.begin());
+    return uuid;
+  }
+  void must_lead() const {
+    if (state != "LEADER_FUNCTIONAL") throw Error(Code::not_leader, "{}", leader);
+  }
+  runtime::Task<void> write_group(Uuid volume, protocol::GroupRecord group,
+                                  coordination::Version version) {
+    ++group.config_epoch;
+    co_await client_->set(protocol::paths::group("d", volume), group.to_json(), version);
+  }
+
+  runtime::Task<rpc::Message> replace(rpc::Message message) {
+    protocol::ReplaceReplicaRequest request;
+    EXPECT_TRUE(request.ParseFromString(message.header));
+    must_lead();
+    ++asked_to_replace;
+    const Uuid volume = uuid_of(request.volume());
+    const Uuid to = uuid_of(request.to());
+    const auto node = co_await client_->get(protocol::paths::group("d", volume));
+    auto group = protocol::GroupRecord::from_json(node->data);
+    for (const auto& learner : group.learners) {
+      if (learner.member.replica != to) throw Error(Code::conflict, "another one is replaced");
+    }
+    if (group.learners.empty() && group.next_voters.empty()) {
+      group.learners = {{{request.service(), to}, uuid_of(request.from())}};
+      co_await write_group(volume, group, node->stat.version);
+    }
+    co_return rpc::Message();
+  }
+  runtime::Task<rpc::Message> cancel(rpc::Message message) {
+    protocol::CancelReplaceRequest request;
+    EXPECT_TRUE(request.ParseFromString(message.header));
+    must_lead();
+    const Uuid volume = uuid_of(request.volume());
+    const auto node = co_await client_->get(protocol::paths::group("d", volume));
+    auto group = protocol::GroupRecord::from_json(node->data);
+    if (!group.next_voters.empty()) throw Error(Code::conflict, "it votes already");
+    group.learners.clear();
+    co_await write_group(volume, group, node->stat.version);
+    co_return rpc::Message();
+  }
+
+  runtime::Task<void> go_on() {
+    const auto groups = co_await client_->children(protocol::paths::groups("d"));
+    for (const std::string& id : *groups) co_await go_on_with(*Uuid::parse(id));
+  }
+  runtime::Task<void> go_on_with(Uuid volume) {
+    const auto node = co_await client_->get(protocol::paths::group("d", volume));
+    if (!node) co_return;
+    auto group = protocol::GroupRecord::from_json(node->data);
+    if (group.leader != name_) co_return;
+    if (!group.next_voters.empty()) {
+      if (!joint_ends) co_return;
+      group.voters = std::move(group.next_voters);
+      group.next_voters.clear();
+    } else if (!group.learners.empty()) {
+      const protocol::LearnerRecord learner = group.learners[0];
+      const auto there =
+          co_await client_->get(protocol::paths::service_instance("d", learner.member.service));
+      if (!there || !learners_get_in_step) co_return;
+      group.next_voters = group.voters;
+      for (protocol::ReplicaRecord& each : group.next_voters) {
+        if (each.replica == learner.replaces) each = learner.member;
+      }
+      group.learners.clear();
+    } else {
+      co_return;
+    }
+    co_await write_group(volume, group, node->stat.version);
   }
 
   runtime::VirtualLoop& loop_;
@@ -268,6 +364,25 @@ class DomainTest : public ::testing::Test {
   protocol::VolumeRecord volume_record(const std::string& name) {
     return protocol::VolumeRecord::from_json(
         value(protocol::paths::volume("d", name)).value_or("no such volume"));
+  }
+
+  protocol::GroupRecord group_record(const std::string& name) {
+    return protocol::GroupRecord::from_json(
+        value(protocol::paths::group("d", volume_record(name).id)).value_or("no such group"));
+  }
+  // The group of the volume has that leader.
+  void elect(const std::string& name, const std::string& leader) {
+    protocol::GroupRecord group = group_record(name);
+    group.term = Term(group.term.value() + 1);
+    group.phase = protocol::Phase::leader;
+    group.leader = leader;
+    result_of(loop_,
+              eye_->set(protocol::paths::group("d", volume_record(name).id), group.to_json()));
+    for (auto& [service, server] : servers_) {
+      if (server->state == "LEADER_FUNCTIONAL") server->state = "FOLLOWER_FUNCTIONAL";
+      if (service == leader) server->state = "LEADER_FUNCTIONAL";
+      server->leader = leader;
+    }
   }
 
   runtime::VirtualLoop loop_;

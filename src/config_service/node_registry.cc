@@ -16,6 +16,7 @@ namespace {
 using coordination::Operation;
 using protocol::AddNodeRequest;
 using protocol::NodeRecord;
+using protocol::NodeState;
 using protocol::ServiceRecord;
 using protocol::ServiceType;
 using runtime::Task;
@@ -196,16 +197,22 @@ std::set<std::string> volumes_on(const Domain& domain, const std::string& node) 
   return names;
 }
 
-// Throws where the node must stay.
-std::vector<Operation> removal(const Domain& domain, const std::string& node) {
+const Versioned<NodeRecord>& find_node(const Domain& domain, const std::string& node) {
   const auto found = domain.nodes.find(node);
   if (found == domain.nodes.end()) {
     throw Error(Code::not_found, "node {} is not in domain {}", node, domain.name);
   }
+  return found->second;
+}
+
+// Throws where the node must stay.
+std::vector<Operation> removal(const Domain& domain, const std::string& node) {
+  const Versioned<NodeRecord>& found = find_node(domain, node);
   const std::set<std::string> volumes = volumes_on(domain, node);
   if (!volumes.empty()) {
-    throw Error(Code::conflict, "node {} holds replicas of {} volumes ({}{}), expected none", node,
-                volumes.size(), *volumes.begin(), volumes.size() > 1 ? ", ..." : "");
+    throw Error(Code::conflict,
+                "node {} holds replicas of {} volumes ({}{}), expected none: datom node drain {}",
+                node, volumes.size(), *volumes.begin(), volumes.size() > 1 ? ", ..." : "", node);
   }
   std::vector<Operation> operations;
   for (const std::string& service : services_of(domain, node)) {
@@ -215,7 +222,7 @@ std::vector<Operation> removal(const Domain& domain, const std::string& node) {
     operations.push_back(coordination::Delete{paths::service(domain.name, service),
                                               domain.services.at(service).version});
   }
-  operations.push_back(coordination::Delete{paths::node(domain.name, node), found->second.version});
+  operations.push_back(coordination::Delete{paths::node(domain.name, node), found.version});
   // No volume was placed there since it was looked at.
   operations.push_back(coordination::Check{paths::volumes(domain.name), domain.volumes_version});
   return operations;
@@ -276,6 +283,35 @@ Task<void> NodeRegistry::remove(std::string name) {
     if (done) co_return;
   }
   too_many_changes(fmt::format("removing node {}", name));
+}
+
+Task<void> NodeRegistry::drain(std::string name, bool cancel) {
+  check_name("node", name);
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    const Domain domain = co_await read_services(loop_, client_, domain_);
+    const Versioned<NodeRecord>& found = find_node(domain, name);
+    NodeRecord node = found.record;
+    const bool in_service = node.state == NodeState::in_service;
+    if (in_service == cancel) co_return;
+    node.state = cancel ? NodeState::in_service : NodeState::draining;
+    std::vector<Operation> operations;
+    operations.push_back(
+        coordination::Set{paths::node(domain_, name), node.to_json(), found.version});
+    const bool done = co_await commit(client_, std::move(operations));
+    if (done) co_return;
+  }
+  too_many_changes(fmt::format("draining node {}", name));
+}
+
+Task<bool> NodeRegistry::finish_drain(const Domain& domain, std::string name) {
+  const Versioned<NodeRecord>& found = find_node(domain, name);
+  NodeRecord node = found.record;
+  node.state = NodeState::out;
+  std::vector<Operation> operations;
+  operations.push_back(
+      coordination::Set{paths::node(domain_, name), node.to_json(), found.version});
+  operations.push_back(coordination::Check{paths::volumes(domain_), domain.volumes_version});
+  co_return co_await commit(client_, std::move(operations));
 }
 
 }  // namespace datom::config_service

@@ -30,6 +30,12 @@ class NodeRegistry {
   // Takes the node and its services out of the domain. Throws Error{not_found}; Error{conflict}
   // naming the volumes that it holds or the services that are up.
   runtime::Task<void> remove(std::string name);
+  // Decides that its replicas move away, or, with `cancel`, that it is in service again.
+  // Error{not_found}.
+  runtime::Task<void> drain(std::string name, bool cancel);
+  // Its state is `out` from now on. False: the tree is not as in `domain`, where it holds nothing,
+  // any more.
+  runtime::Task<bool> finish_drain(const Domain& domain, std::string name);
 
  private:
   runtime::Loop& loop_;

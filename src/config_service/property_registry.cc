@@ -89,6 +89,11 @@ Task<protocol::Property> PropertyRegistry::get(std::string name) {
   co_return view(definition, node);
 }
 
+Task<std::uint64_t> PropertyRegistry::number(const Definition& definition) {
+  const auto node = co_await client_.get(paths::property(domain_, definition.name));
+  co_return properties::validate(definition.name, view(definition, node).value());
+}
+
 Task<protocol::Property> PropertyRegistry::set(protocol::SetPropertyRequest request) {
   definition_of(request.name());
   check_text("the property's value", request.value());

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "coordination/client.h"
+#include "properties/known.h"
 #include "protocol/config_fwd.h"
 #include "runtime/loop.h"
 #include "runtime/task.h"
@@ -19,6 +20,8 @@ class PropertyRegistry {
   runtime::Task<protocol::ListPropertiesReply> list();
   // Error{not_found} listing the names there are.
   runtime::Task<protocol::Property> get(std::string name);
+  // The value in force.
+  runtime::Task<std::uint64_t> number(const properties::Definition& definition);
   // Services follow the new value at once. The last of several who set it at the same time wins.
   // Throws as get(), and Error{invalid_argument} naming the bounds.
   runtime::Task<protocol::Property> set(protocol::SetPropertyRequest request);

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "common/check.h"
 #include "common/error.h"
 #include "protocol/methods.h"
@@ -37,6 +39,7 @@ Task<Answers> ask_replicas(runtime::Loop& loop, rpc::Caller& caller, const Domai
   Answers answers;
   runtime::TaskGroup asking(loop, [](std::exception_ptr) { DATOM_CHECK(false); });
   for (const std::string& service : services) {
+    if (answers.contains(service)) continue;
     Answer& answer = answers[service];
     answer.up = domain.instances.contains(service);
     if (!answer.up) {
@@ -51,12 +54,20 @@ Task<Answers> ask_replicas(runtime::Loop& loop, rpc::Caller& caller, const Domai
   co_return answers;
 }
 
-const protocol::ReplicaStatus* find_replica(const Answer& answer, const Uuid& volume) {
-  const std::string id = wire(volume);
+const protocol::ReplicaStatus* find_replica(const Answer& answer, const Uuid& volume,
+                                            const Uuid& replica) {
+  const protocol::ReplicaStatus* nameless = nullptr;
   for (const protocol::ReplicaStatus& status : answer.reply.replicas()) {
-    if (status.volume() == id) return &status;
+    if (status.volume() != wire(volume)) continue;
+    if (status.replica() == wire(replica)) return &status;
+    if (status.replica().empty()) nameless = &status;
   }
-  return nullptr;
+  return nameless;
+}
+
+bool has_replica(const Answer& answer, const Uuid& volume) {
+  return std::any_of(answer.reply.replicas().begin(), answer.reply.replicas().end(),
+                     [&](const auto& status) { return status.volume() == wire(volume); });
 }
 
 std::vector<std::string> volume_servers(const Domain& domain) {

@@ -29,8 +29,12 @@ runtime::Task<Answers> ask_replicas(runtime::Loop& loop, rpc::Caller& caller, co
                                     std::vector<std::string> services, Uuid volume,
                                     runtime::Duration timeout);
 
-// The report on a volume's replica in an answer; nullptr if it is not among them.
-const protocol::ReplicaStatus* find_replica(const Answer& answer, const Uuid& volume);
+// The report on a volume's replica in an answer; nullptr if it is not among them. A report that
+// names no replica is of one that could not be opened, whichever.
+const protocol::ReplicaStatus* find_replica(const Answer& answer, const Uuid& volume,
+                                            const Uuid& replica);
+// Whether the answer tells of any replica of the volume.
+bool has_replica(const Answer& answer, const Uuid& volume);
 
 // Names of the volume servers of the domain.
 std::vector<std::string> volume_servers(const Domain& domain);

@@ -3,6 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "config_service/move_step.h"
 
 namespace datom::config_service {
 namespace {
@@ -36,6 +40,10 @@ protocol::Hardware hardware_view(const protocol::HardwareRecord& record) {
 
 // What the service says of its replica.
 void fill_report(const protocol::ReplicaStatus& status, VolumeMember& member) {
+  if (status.replica().empty()) {
+    member.set_trouble(status.trouble());
+    return;
+  }
   member.set_state(status.state());
   member.set_role(status.role());
   member.set_term(status.term());
@@ -64,23 +72,51 @@ VolumeMember member_view(const Domain& domain, const protocol::VolumeRecord& vol
     member.set_trouble(fmt::format("{} {}", replica.service, answer->second.trouble));
     return member;
   }
-  const protocol::ReplicaStatus* status = find_replica(answer->second, volume.id);
+  const protocol::ReplicaStatus* status = find_replica(answer->second, volume.id, replica.replica);
   if (status == nullptr) {
-    member.set_trouble(fmt::format("{} does not have this replica", replica.service));
-    return member;
-  }
-  const auto& uuid = replica.replica.bytes;
-  if (!std::equal(uuid.begin(), uuid.end(), status->replica().begin(), status->replica().end(),
-                  [](std::uint8_t a, char b) { return a == static_cast<std::uint8_t>(b); })) {
-    member.set_trouble(fmt::format("{} has another replica of this volume", replica.service));
+    const bool another = has_replica(answer->second, volume.id);
+    member.set_trouble(replica.service + (another ? " has another replica of this volume"
+                                                  : " does not have this replica"));
     return member;
   }
   fill_report(*status, member);
   return member;
 }
 
-bool is_voter(const protocol::GroupRecord& group, const protocol::ReplicaRecord& replica) {
-  return std::find(group.voters.begin(), group.voters.end(), replica) != group.voters.end();
+bool is_among(const std::vector<protocol::ReplicaRecord>& replicas,
+              const protocol::ReplicaRecord& replica) {
+  return std::find(replicas.begin(), replicas.end(), replica) != replicas.end();
+}
+
+std::string_view membership(const protocol::VolumeRecord& volume,
+                            const protocol::GroupRecord& group,
+                            const protocol::ReplicaRecord& replica) {
+  const bool joint = !group.next_voters.empty();
+  const bool votes = is_among(group.voters, replica);
+  const bool will_vote = joint ? is_among(group.next_voters, replica) : votes;
+  if (votes) return will_vote ? "voter" : "leaving";
+  if (will_vote) return "joining";
+  for (const protocol::LearnerRecord& learner : group.learners) {
+    if (learner.member == replica) return "learner";
+  }
+  return replica.replica == volume.move_to ? "placed" : "leaving";
+}
+
+protocol::VolumeMove move_view(const protocol::VolumeRecord& volume,
+                               const protocol::GroupRecord& group, const Move& move) {
+  protocol::VolumeMove view;
+  view.set_from(move.from.service);
+  view.set_from_replica(move.from.replica.to_string());
+  view.set_to(move.to.service);
+  view.set_to_replica(move.to.replica.to_string());
+  view.set_phase(std::string(name(phase_of(volume, group))));
+  return view;
+}
+
+void fill_membership(const protocol::VolumeRecord& volume, const protocol::GroupRecord& group,
+                     const protocol::ReplicaRecord& replica, VolumeMember& member) {
+  member.set_membership(std::string(membership(volume, group, replica)));
+  member.set_voter(is_among(group.voters, replica) || is_among(group.next_voters, replica));
 }
 
 // The member that serves; of several that say so, the one of the highest term.
@@ -104,7 +140,9 @@ void fill_nbd(const Domain& domain, protocol::Volume& view) {
   std::vector<std::string> services;
   if (view.has_leader()) services.push_back(view.leader());
   for (const VolumeMember& member : view.members()) {
-    if (member.service() != view.leader()) services.push_back(member.service());
+    const bool listed =
+        std::find(services.begin(), services.end(), member.service()) != services.end();
+    if (!listed) services.push_back(member.service());
   }
   for (const std::string& service : services) {
     const auto instance = domain.instances.find(service);
@@ -129,6 +167,24 @@ void fill_health(protocol::Volume& view) {
   view.set_state(all_voters_functional(view, *leader) ? "healthy" : "degraded");
 }
 
+std::vector<protocol::HeldReplica> held(const Domain& domain, const std::string& node) {
+  std::vector<protocol::HeldReplica> result;
+  for (const auto& [name, volume] : domain.volumes) {
+    const auto group = domain.groups.find(volume.record.id.to_string());
+    const std::optional<Move> move = move_of(volume.record);
+    for (const protocol::ReplicaRecord& replica : domain.replicas_of(volume.record)) {
+      if (domain.node_of(replica.service) != node) continue;
+      protocol::HeldReplica& item = result.emplace_back();
+      item.set_volume(name);
+      item.set_service(replica.service);
+      item.set_replica(replica.replica.to_string());
+      if (!move || group == domain.groups.end()) continue;
+      *item.mutable_move() = move_view(volume.record, group->second.record, *move);
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 protocol::Node node_view(const Domain& domain, const std::string& name) {
@@ -141,6 +197,15 @@ protocol::Node node_view(const Domain& domain, const std::string& name) {
   *view.mutable_hardware() = hardware_view(record.hardware);
   for (const auto& [service, entry] : domain.services) {
     if (entry.record.node == name) view.add_services(service);
+  }
+  view.set_replicas(static_cast<std::uint32_t>(held(domain, name).size()));
+  return view;
+}
+
+protocol::Node node_info_view(const Domain& domain, const std::string& name) {
+  protocol::Node view = node_view(domain, name);
+  for (protocol::HeldReplica& replica : held(domain, name)) {
+    *view.add_held() = std::move(replica);
   }
   return view;
 }
@@ -174,12 +239,18 @@ protocol::Volume volume_view(const Domain& domain, const std::string& name,
   view.set_replicas(static_cast<std::uint32_t>(record.replicas.size()));
   view.set_access(std::string(protocol::name(record.access)));
   view.set_removing(record.removing);
-  const auto group = domain.groups.find(record.id.to_string());
-  if (group != domain.groups.end()) view.set_term(group->second.record.term.value());
+  const std::optional<Move> move = move_of(record);
+  if (move) view.set_replicas(view.replicas() - 1);
+  const auto found = domain.groups.find(record.id.to_string());
+  protocol::GroupRecord group;  // without one, those who are listed are to vote
+  group.voters = record.replicas;
+  if (found != domain.groups.end()) group = found->second.record;
+  view.set_term(group.term.value());
+  if (move) *view.mutable_move() = move_view(record, group, *move);
   for (const protocol::ReplicaRecord& replica : domain.replicas_of(record)) {
     VolumeMember& member = *view.add_members();
     member = member_view(domain, record, replica, answers);
-    member.set_voter(group == domain.groups.end() || is_voter(group->second.record, replica));
+    fill_membership(record, group, replica, member);
   }
   fill_health(view);
   fill_nbd(domain, view);

@@ -12,6 +12,8 @@ namespace datom::config_service {
 
 // REQUIRES: the node, service or volume of that name is in the domain.
 protocol::Node node_view(const Domain& domain, const std::string& name);
+// The same with the replicas that it holds.
+protocol::Node node_info_view(const Domain& domain, const std::string& name);
 protocol::Service service_view(const Domain& domain, const std::string& name);
 
 // State: healthy when its leader serves and every voter is functional, unavailable when no member

@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/error.h"
+#include "config_service/choose.h"
 #include "config_service/views.h"
 #include "placement/placement.h"
 #include "protocol/config.pb.h"
@@ -110,39 +111,6 @@ std::vector<Operation> creation(const std::string& domain, const VolumeRecord& v
   return operations;
 }
 
-// Bytes of the server's disk that no replica has a claim on: replicas are sparse, and may grow to
-// their volume's size.
-std::optional<std::uint64_t> unclaimed_bytes(const Answer& answer, std::uint64_t bytes_placed) {
-  if (!answer.reply.has_free_bytes()) return std::nullopt;
-  std::uint64_t used = 0;
-  for (const protocol::ReplicaStatus& status : answer.reply.replicas()) {
-    used += status.bytes_used();
-  }
-  const std::uint64_t claimed = bytes_placed > used ? bytes_placed - used : 0;
-  const std::uint64_t free = answer.reply.free_bytes();
-  return free > claimed ? free - claimed : 0;
-}
-
-placement::Candidate candidate(const Domain& domain, const std::string& service,
-                               const Answer& answer) {
-  placement::Candidate result;
-  result.service = service;
-  result.node = domain.node_of(service);
-  const auto node = domain.nodes.find(result.node);
-  result.node_state =
-      node == domain.nodes.end() ? protocol::NodeState::out : node->second.record.state;
-  result.trouble = answer.trouble;
-  for (const auto& [name, volume] : domain.volumes) {
-    for (const protocol::ReplicaRecord& replica : domain.replicas_of(volume.record)) {
-      if (replica.service != service) continue;
-      result.bytes_placed += volume.record.size;
-      ++result.replicas;
-    }
-  }
-  result.unclaimed_bytes = unclaimed_bytes(answer, result.bytes_placed);
-  return result;
-}
-
 [[noreturn]] void no_such_volume(const std::string& volume, const std::string& domain) {
   throw Error(Code::not_found, "volume {} is not in domain {}", volume, domain);
 }
@@ -160,7 +128,7 @@ Removal standing(const Answers& answers, const Uuid& volume) {
   for (const auto& [service, answer] : answers) {
     if (!answer.up) {
       removal.down.push_back(service);
-    } else if (!answer.trouble.empty() || find_replica(answer, volume) != nullptr) {
+    } else if (!answer.trouble.empty() || has_replica(answer, volume)) {
       removal.waiting.push_back(service);
     }
   }
@@ -183,14 +151,10 @@ Task<std::vector<std::string>> VolumeRegistry::place(const Domain& domain, std::
                                                      std::uint64_t size) {
   const Answers answers =
       co_await ask_replicas(loop_, caller_, domain, volume_servers(domain), Uuid{}, ask_timeout_);
-  std::vector<placement::Candidate> candidates;
-  for (const auto& [service, answer] : answers) {
-    candidates.push_back(candidate(domain, service, answer));
-  }
   placement::Demand demand;
   demand.replicas = replicas;
   demand.bytes = size;
-  co_return placement::place(demand, std::move(candidates));
+  co_return placement::place(demand, candidates(domain, answers));
 }
 
 Task<void> VolumeRegistry::create(protocol::CreateVolumeRequest request) {
