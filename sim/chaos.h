@@ -24,11 +24,14 @@ class Chaos {
 
  private:
   class Plan;
+  using Link = std::pair<std::size_t, std::size_t>;  // from one server to another
 
   runtime::Task<void> crash(runtime::Duration when, std::size_t at, runtime::Duration away,
                             runtime::Duration linger);
-  runtime::Task<void> partition(runtime::Duration when, std::size_t at, std::uint64_t kind,
-                                runtime::Duration how_long);
+  runtime::Task<void> freeze(runtime::Duration when, std::size_t at, runtime::Duration how_long);
+  runtime::Task<void> partition(runtime::Duration when, std::vector<Link> links,
+                                std::vector<runtime::Duration> how_long);
+  runtime::Task<void> clog(runtime::Duration when, Link link, runtime::Duration how_long);
   runtime::Task<void> cut_coordination(runtime::Duration when, std::size_t at,
                                        runtime::Duration how_long);
   runtime::Task<void> expire(runtime::Duration when, std::size_t at);

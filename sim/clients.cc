@@ -17,6 +17,7 @@ namespace {
 constexpr std::size_t kClients = 4;
 constexpr std::size_t kUnderWay = 4;  // requests of a client at once
 constexpr runtime::Duration kLook = 2ms;
+constexpr runtime::Duration kPatience = 5s;  // with a server that does not take it
 
 // A block that bears its number in every word: a torn or mixed one shows.
 Buffer block_of(Value value) {
@@ -44,6 +45,8 @@ struct Clients::Attachment {
                  [&verdict](std::exception_ptr error) { verdict.task_failed(error); }) {}
   std::size_t at;
   std::uint64_t incarnation;
+  bool opening = true;
+  bool left = false;  // the client is gone: it hears no answers any more
   std::unique_ptr<volume::VolumeClient> client;
   runtime::TaskGroup requests;
 };
@@ -61,51 +64,79 @@ void Clients::start() {
 
 bool Clients::alive(const Attachment& attachment) const {
   const Server& server = *domain_.servers[attachment.at];
-  return server.up() && server.incarnation() == attachment.incarnation;
+  return server.up() && server.incarnation() == attachment.incarnation && !attachment.left;
 }
 
 Task<void> Clients::client() {
   while (!finishing_) {
     const std::size_t at = random_.below(kServers);
     if (domain_.servers[at]->up()) {
-      ++attached_[at];
       co_await attach(at);
-      --attached_[at];
     } else {
       co_await domain_.pause(50ms);
     }
   }
 }
 
+// The client is another machine: what it asks waits for the server's process to take it, and its
+// answers come from there.
 Task<void> Clients::attach(std::size_t server) {
-  Attachment attachment(domain_, verdict_, server);
-  try {
-    attachment.client = co_await domain_.servers[server]->volumes().attach(kVolume);
-  } catch (const Error&) {
+  auto attachment = std::make_unique<Attachment>(domain_, verdict_, server);
+  ++attached_[server];
+  tasks_.spawn(open(*attachment));
+  co_await until_opened(*attachment);
+  if (attachment->client && alive(*attachment)) co_await use(*attachment);
+  attachment->left = true;
+  tasks_.spawn(leave(std::move(attachment)));
+}
+
+Task<void> Clients::open(Attachment& attachment) {
+  co_await runtime::switch_to(domain_.servers[attachment.at]->loop());
+  if (alive(attachment)) {
+    try {
+      attachment.client = co_await domain_.servers[attachment.at]->volumes().attach(kVolume);
+    } catch (const Error&) {
+    }
   }
-  if (!attachment.client) {
-    co_await domain_.pause(50ms);
-    co_return;
-  }
-  co_await use(attachment);
-  co_await attachment.client->close();
-  co_await attachment.requests.close();
+  co_await runtime::switch_to(domain_.loop);
+  attachment.opening = false;
+}
+
+Task<void> Clients::until_opened(const Attachment& attachment) {
+  const runtime::Time limit = domain_.loop.now() + kPatience;
+  while (attachment.opening && domain_.loop.now() < limit) co_await domain_.pause(kLook);
+  if (!attachment.client) co_await domain_.pause(50ms);
+}
+
+// Its connection breaks; the process notices once it gets to it.
+Task<void> Clients::leave(std::unique_ptr<Attachment> attachment) {
+  while (attachment->opening) co_await domain_.pause(kLook);
+  co_await runtime::switch_to(domain_.servers[attachment->at]->loop());
+  if (attachment->client) co_await attachment->client->close();
+  co_await runtime::switch_to(domain_.loop);
+  co_await attachment->requests.close();
+  --attached_[attachment->at];
 }
 
 Task<void> Clients::use(Attachment& attachment) {
   const auto goes_on = [&] { return !finishing_ && alive(attachment); };
   runtime::TaskGroup& requests = attachment.requests;
+  const runtime::Duration patience = std::chrono::milliseconds(500 + random_.below(8000));
   for (std::uint64_t left = 20 + random_.below(200); left > 0 && goes_on(); --left) {
     const bool reads = random_.below(100) < 40;
     const std::uint64_t first = random_.below(kBlocks);
     const std::uint64_t count = 1 + random_.below(std::min<std::uint64_t>(3, kBlocks - first));
     requests.spawn(reads ? read(attachment, first, count) : write(attachment, first, count));
     co_await domain_.pause(std::chrono::microseconds(random_.below(20000)));
-    while (requests.running() >= kUnderWay && goes_on()) co_await domain_.pause(kLook);
+    const runtime::Time limit = domain_.loop.now() + patience;
+    while (requests.running() >= kUnderWay && goes_on()) {
+      co_await domain_.pause(kLook);
+      if (domain_.loop.now() > limit) co_return;
+    }
   }
   // Some clients wait for their answers, some just go.
-  const bool patient = random_.below(2) == 0;
-  while (patient && requests.running() > 0 && alive(attachment)) co_await domain_.pause(kLook);
+  const bool waits = random_.below(2) == 0;
+  while (waits && requests.running() > 0 && alive(attachment)) co_await domain_.pause(kLook);
 }
 
 Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_t count) {
@@ -117,12 +148,14 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
     handles.push_back(history_.write_begins(first + i, value, now()));
   }
   bool done = false;
+  co_await runtime::switch_to(domain_.servers[through.at]->loop());
   try {
     co_await through.client->write(first * kBlockSize, std::move(data));
     done = true;
   } catch (const Error& error) {
     verdict_.trace(static_cast<std::uint64_t>(error.code()));
   }
+  co_await runtime::switch_to(domain_.loop);
   if (!done || !alive(through)) co_return;  // unknown: it may still happen
   for (const History::Handle handle : handles) history_.write_ends(handle, now());
   verdict_.trace(last_value_);
@@ -131,6 +164,7 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
 Task<void> Clients::read(Attachment& through, std::uint64_t first, std::uint64_t count) {
   const Moment begin = now();
   Buffer data;
+  co_await runtime::switch_to(domain_.servers[through.at]->loop());
   try {
     data = co_await through.client->read(first * kBlockSize,
                                          static_cast<std::uint32_t>(count * kBlockSize));
@@ -138,6 +172,7 @@ Task<void> Clients::read(Attachment& through, std::uint64_t first, std::uint64_t
     verdict_.trace(static_cast<std::uint64_t>(error.code()));
     if (error.code() == Code::corrupt) verdict_.fail(error.what());
   }
+  co_await runtime::switch_to(domain_.loop);
   if (data.empty() || !alive(through)) co_return;
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::optional<Value> value = value_of(data.data() + i * kBlockSize);
@@ -152,7 +187,7 @@ Task<void> Clients::read(Attachment& through, std::uint64_t first, std::uint64_t
 
 Task<void> Clients::read_everything(std::size_t server) {
   Attachment attachment(domain_, verdict_, server);
-  attachment.client = co_await domain_.servers[server]->volumes().attach(kVolume);
+  co_await open(attachment);
   for (std::uint64_t block = 0; block < kBlocks; ++block) co_await read(attachment, block, 1);
   co_await attachment.client->close();
 }

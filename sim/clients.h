@@ -33,6 +33,9 @@ class Clients {
 
   runtime::Task<void> client();
   runtime::Task<void> attach(std::size_t server);
+  runtime::Task<void> open(Attachment& attachment);
+  runtime::Task<void> until_opened(const Attachment& attachment);
+  runtime::Task<void> leave(std::unique_ptr<Attachment> attachment);
   runtime::Task<void> use(Attachment& attachment);
   runtime::Task<void> write(Attachment& through, std::uint64_t first, std::uint64_t count);
   runtime::Task<void> read(Attachment& through, std::uint64_t first, std::uint64_t count);

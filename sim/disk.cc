@@ -1,5 +1,12 @@
 #include "sim/disk.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "common/error.h"
 #include "runtime/wait.h"
 
 namespace datom::sim {
@@ -8,105 +15,254 @@ using runtime::Task;
 
 namespace {
 
-// When an operation takes effect.
-class Delay {
- public:
-  Delay(runtime::Loop& loop, runtime::Random& random, runtime::Duration longest)
-      : loop_(loop), random_(random), longest_(longest) {}
+constexpr std::string_view kNames[] = {"disk: sync failed", "disk: write failed",
+                                       "disk: read failed", "disk: misdirected read",
+                                       "disk: misdirected write"};
 
-  Task<void> pass() const {
-    runtime::Timer timer(loop_);
-    const auto most = static_cast<std::uint64_t>(longest_.count());
-    co_await timer.sleep_for(std::chrono::nanoseconds(random_.below(most + 1)));
+// The operation goes on in the world; whoever waits for it goes on in its process.
+template <typename T, typename State>
+Task<T> completes_on(State& disk, Task<T> operation) {
+  std::optional<T> result;
+  std::exception_ptr error;
+  try {
+    result = co_await std::move(operation);
+  } catch (...) {
+    error = std::current_exception();
   }
-
- private:
-  runtime::Loop& loop_;
-  runtime::Random& random_;
-  runtime::Duration longest_;
-};
-
-class SlowFile final : public runtime::File {
- public:
-  SlowFile(std::unique_ptr<runtime::File> inner, const Delay& delay)
-      : inner_(std::move(inner)), delay_(delay) {}
-
-  Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
-    co_await delay_.pass();
-    co_return co_await inner_->read(offset, into);
+  co_await runtime::switch_to(disk.node);
+  if (error) disk.refused();
+  if (error) std::rethrow_exception(error);
+  co_return std::move(*result);
+}
+template <typename State>
+Task<void> completes_on(State& disk, Task<void> operation) {
+  std::exception_ptr error;
+  try {
+    co_await std::move(operation);
+  } catch (...) {
+    error = std::current_exception();
   }
-  Task<void> write(std::uint64_t offset, ByteView from) override {
-    co_await delay_.pass();
-    co_await inner_->write(offset, from);
-  }
-  Task<void> sync() override {
-    co_await delay_.pass();
-    co_await inner_->sync();
-  }
-  Task<std::uint64_t> size() override { return inner_->size(); }
-  Task<void> resize(std::uint64_t size) override {
-    co_await delay_.pass();
-    co_await inner_->resize(size);
-  }
-  Task<void> allocate(std::uint64_t offset, std::uint64_t length) override {
-    co_await delay_.pass();
-    co_await inner_->allocate(offset, length);
-  }
-  Task<void> punch_hole(std::uint64_t offset, std::uint64_t length) override {
-    co_await delay_.pass();
-    co_await inner_->punch_hole(offset, length);
-  }
-
- private:
-  std::unique_ptr<runtime::File> inner_;
-  const Delay& delay_;
-};
-
-class SlowFilesystem final : public runtime::Filesystem {
- public:
-  SlowFilesystem(std::unique_ptr<runtime::Filesystem> inner, Delay delay)
-      : inner_(std::move(inner)), delay_(delay) {}
-
-  Task<std::unique_ptr<runtime::File>> open(std::string path,
-                                            runtime::OpenOptions options) override {
-    std::unique_ptr<runtime::File> file = co_await inner_->open(std::move(path), options);
-    co_return std::make_unique<SlowFile>(std::move(file), delay_);
-  }
-  Task<std::vector<std::string>> list(std::string directory) override {
-    return inner_->list(std::move(directory));
-  }
-  Task<bool> exists(std::string path) override { return inner_->exists(std::move(path)); }
-  Task<void> make_directories(std::string path) override {
-    return inner_->make_directories(std::move(path));
-  }
-  Task<void> rename(std::string from, std::string to) override {
-    co_await delay_.pass();
-    co_await inner_->rename(std::move(from), std::move(to));
-  }
-  Task<void> remove(std::string path) override {
-    co_await delay_.pass();
-    co_await inner_->remove(std::move(path));
-  }
-  Task<void> remove_tree(std::string path) override { return inner_->remove_tree(std::move(path)); }
-  Task<void> sync_directory(std::string path) override {
-    co_await delay_.pass();
-    co_await inner_->sync_directory(std::move(path));
-  }
-  Task<runtime::SpaceInfo> space(std::string path) override {
-    return inner_->space(std::move(path));
-  }
-
- private:
-  std::unique_ptr<runtime::Filesystem> inner_;
-  const Delay delay_;
-};
+  co_await runtime::switch_to(disk.node);
+  if (error) disk.refused();
+  if (error) std::rethrow_exception(error);
+}
 
 }  // namespace
 
-std::unique_ptr<runtime::Filesystem> make_slow_filesystem(
-    std::unique_ptr<runtime::Filesystem> inner, runtime::Loop& loop, runtime::Random& random,
-    runtime::Duration longest) {
-  return std::make_unique<SlowFilesystem>(std::move(inner), Delay(loop, random, longest));
+struct Disk::State {
+  State(runtime::VirtualLoop& world_, runtime::Loop& node_, std::uint64_t seed,
+        runtime::Duration slowest_)
+      : world(world_),
+        node(node_),
+        delays(seed),
+        crashes(seed + 1),
+        places(seed + 2),
+        slowest(slowest_),
+        memory(std::make_unique<runtime::MemoryDisk>()) {}
+
+  // What an operation waits before it takes effect.
+  Task<void> pass() {
+    runtime::Timer timer(world);
+    const auto most = static_cast<std::uint64_t>(slowest.count());
+    co_await timer.sleep_for(std::chrono::nanoseconds(delays.below(most + 1)));
+  }
+  // Whether the fault befalls this operation.
+  bool befalls(DiskFault fault, const std::string& path) {
+    const auto found = armed.find(fault);
+    if (found == armed.end() || path.find(found->second) == std::string::npos) return false;
+    armed.erase(found);
+    ++happened[fault];
+    return true;
+  }
+  // The process hears of a failure.
+  void refused() {
+    if (std::exchange(failing, false) && !failed_since) failed_since = world.now();
+  }
+  [[noreturn]] static void fail(const char* operation, const std::string& path) {
+    throw_errno(EIO, std::string(operation) + " " + path);
+  }
+
+  runtime::VirtualLoop& world;
+  runtime::Loop& node;
+  runtime::SeededRandom delays;
+  runtime::SeededRandom crashes;
+  runtime::SeededRandom places;
+  const runtime::Duration slowest;
+  std::unique_ptr<runtime::MemoryDisk> memory;
+  std::map<DiskFault, std::string> armed;
+  std::map<DiskFault, std::uint64_t> happened;
+  bool failing = false;  // a sync or write has failed, which nobody knows yet
+  std::optional<runtime::Time> failed_since;
+};
+
+// Every operation: it waits, takes effect, and completes on the process's loop.
+class Disk::File final : public runtime::File {
+ public:
+  File(std::shared_ptr<State> disk, std::unique_ptr<runtime::File> inner, std::string path,
+       bool synchronous)
+      : disk_(std::move(disk)),
+        inner_(std::move(inner)),
+        path_(std::move(path)),
+        synchronous_(synchronous) {}
+
+  Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
+    return done(read_now(offset, into));
+  }
+  Task<void> write(std::uint64_t offset, ByteView from) override {
+    return done(write_now(offset, from));
+  }
+  Task<void> sync() override { return done(sync_now()); }
+  Task<std::uint64_t> size() override { return done(inner_->size()); }
+  Task<void> resize(std::uint64_t size) override { return done(later(inner_->resize(size))); }
+  Task<void> allocate(std::uint64_t offset, std::uint64_t length) override {
+    return done(later(inner_->allocate(offset, length)));
+  }
+  Task<void> punch_hole(std::uint64_t offset, std::uint64_t length) override {
+    return done(later(inner_->punch_hole(offset, length)));
+  }
+
+ private:
+  template <typename T>
+  Task<T> done(Task<T> operation) {
+    return completes_on(*disk_, std::move(operation));
+  }
+  Task<void> later(Task<void> operation) {
+    co_await disk_->pass();
+    co_await std::move(operation);
+  }
+  Task<std::size_t> read_now(std::uint64_t offset, MutableBytes into) {
+    co_await disk_->pass();
+    if (disk_->befalls(DiskFault::read_fails, path_)) State::fail("read", path_);
+    if (disk_->befalls(DiskFault::read_misdirected, path_)) offset = elsewhere(offset);
+    co_return co_await inner_->read(offset, into);
+  }
+  Task<void> write_now(std::uint64_t offset, ByteView from) {
+    co_await disk_->pass();
+    if (disk_->befalls(DiskFault::write_fails, path_) ||
+        (synchronous_ && disk_->befalls(DiskFault::sync_fails, path_))) {
+      // Some of it may have got there.
+      disk_->failing = true;
+      co_await inner_->write(offset,
+                             from.first(disk_->places.below(from.size() + 1) / 4096 * 4096));
+      State::fail("write", path_);
+    }
+    if (disk_->befalls(DiskFault::write_misdirected, path_)) offset = elsewhere(offset);
+    co_await inner_->write(offset, from);
+  }
+  Task<void> sync_now() {
+    co_await disk_->pass();
+    if (disk_->befalls(DiskFault::sync_fails, path_)) {
+      disk_->failing = true;
+      disk_->memory->fail_next_sync();
+    }
+    co_await inner_->sync();
+  }
+  // Another block near it.
+  std::uint64_t elsewhere(std::uint64_t offset) {
+    const std::uint64_t block = offset / 4096;
+    const std::uint64_t other = disk_->places.below(8);
+    return offset % 4096 + (other == block ? block + 1 : other) * 4096;
+  }
+
+  std::shared_ptr<State> disk_;
+  std::unique_ptr<runtime::File> inner_;
+  std::string path_;
+  bool synchronous_;
+};
+
+class Disk::Files final : public runtime::Filesystem {
+ public:
+  explicit Files(std::shared_ptr<State> disk)
+      : disk_(std::move(disk)),
+        inner_(runtime::make_memory_filesystem(disk_->world, *disk_->memory)) {}
+
+  Task<std::unique_ptr<runtime::File>> open(std::string path,
+                                            runtime::OpenOptions options) override {
+    std::unique_ptr<runtime::File> file = co_await done(inner_->open(path, options));
+    co_return std::make_unique<File>(disk_, std::move(file), std::move(path), options.synchronous);
+  }
+  Task<std::vector<std::string>> list(std::string directory) override {
+    return done(inner_->list(std::move(directory)));
+  }
+  Task<bool> exists(std::string path) override { return done(inner_->exists(std::move(path))); }
+  Task<void> make_directories(std::string path) override {
+    return done(inner_->make_directories(std::move(path)));
+  }
+  Task<void> rename(std::string from, std::string to) override {
+    return done(later(inner_->rename(std::move(from), std::move(to))));
+  }
+  Task<void> remove(std::string path) override {
+    return done(later(inner_->remove(std::move(path))));
+  }
+  Task<void> remove_tree(std::string path) override {
+    return done(inner_->remove_tree(std::move(path)));
+  }
+  Task<void> sync_directory(std::string path) override {
+    return done(later(inner_->sync_directory(std::move(path))));
+  }
+  Task<runtime::SpaceInfo> space(std::string path) override {
+    return done(inner_->space(std::move(path)));
+  }
+
+ private:
+  Task<void> later(Task<void> operation) {
+    co_await disk_->pass();
+    co_await std::move(operation);
+  }
+  template <typename T>
+  Task<T> done(Task<T> operation) {
+    return completes_on(*disk_, std::move(operation));
+  }
+
+  std::shared_ptr<State> disk_;
+  std::unique_ptr<runtime::Filesystem> inner_;
+};
+
+Disk::Disk(runtime::VirtualLoop& world, runtime::Loop& node, std::uint64_t seed,
+           runtime::Duration slowest)
+    : state_(std::make_shared<State>(world, node, seed, slowest)) {}
+
+Disk::~Disk() = default;
+
+std::unique_ptr<runtime::Filesystem> Disk::mount() {
+  state_->failing = false;
+  state_->failed_since.reset();
+  state_->armed.clear();
+  return std::make_unique<Files>(state_);
+}
+
+std::unique_ptr<runtime::Filesystem> Disk::look() {
+  return runtime::make_memory_filesystem(state_->world, *state_->memory);
+}
+
+void Disk::crash() {
+  state_->memory->crash(state_->crashes);
+}
+
+void Disk::replace() {
+  state_->memory = std::make_unique<runtime::MemoryDisk>();
+}
+
+void Disk::limit(std::uint64_t bytes) {
+  state_->memory->limit(bytes == 0 ? std::uint64_t{1} << 40 : bytes);
+}
+
+void Disk::inject(DiskFault fault, std::string path) {
+  state_->armed[fault] = std::move(path);
+}
+
+void Disk::flip_bit(const std::string& path, std::uint64_t byte, int bit) {
+  state_->memory->flip_bit(path, byte, bit);
+}
+
+void Disk::count_faults(Verdict& verdict) const {
+  for (const auto& [fault, many] : state_->happened) {
+    verdict.count(kNames[static_cast<int>(fault)], many);
+  }
+}
+
+std::optional<runtime::Time> Disk::failed_since() const {
+  return state_->failed_since;
 }
 
 }  // namespace datom::sim

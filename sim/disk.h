@@ -1,17 +1,53 @@
-// A disk that takes its time: every operation waits before it takes effect, so that power cuts find
-// writes under way, and later operations overtake earlier ones.
+// A server's disk: it takes its time, so that power cuts find writes under way and later operations
+// overtake earlier ones; and it fails in the ways that disks do. What it keeps outlives processes.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "runtime/file.h"
-#include "runtime/loop.h"
+#include "runtime/memory_files.h"
+#include "runtime/virtual_loop.h"
+#include "sim/verdict.h"
 
 namespace datom::sim {
 
-// Wraps `inner`. Each operation on a file waits up to `longest` first. All must outlive it.
-std::unique_ptr<runtime::Filesystem> make_slow_filesystem(
-    std::unique_ptr<runtime::Filesystem> inner, runtime::Loop& loop, runtime::Random& random,
-    runtime::Duration longest);
+enum class DiskFault { sync_fails, write_fails, read_fails, read_misdirected, write_misdirected };
+
+class Disk {
+ public:
+  // Operations go on in the `world`, whatever becomes of the process that asked; an operation waits
+  // up to `slowest` first. Its completion resumes on `node`.
+  Disk(runtime::VirtualLoop& world, runtime::Loop& node, std::uint64_t seed,
+       runtime::Duration slowest);
+  ~Disk();
+
+  // For one process.
+  std::unique_ptr<runtime::Filesystem> mount();
+  // As seen by nobody's process, at once.
+  std::unique_ptr<runtime::Filesystem> look();
+
+  // A power cut.
+  void crash();
+  // Another, empty disk. REQUIRES: nothing is mounted.
+  void replace();
+  // Its size, from now on; 0: without limit.
+  void limit(std::uint64_t bytes);
+  // Befalls the next operation of the kind, on files whose path contains `path`.
+  void inject(DiskFault fault, std::string path);
+  void flip_bit(const std::string& path, std::uint64_t byte, int bit);
+  // Faults that happened, by kind.
+  void count_faults(Verdict& verdict) const;
+  // Since when the process that has it mounted knows that a sync or a write has failed.
+  std::optional<runtime::Time> failed_since() const;
+
+ private:
+  struct State;
+  class File;
+  class Files;
+  std::shared_ptr<State> state_;
+};
 
 }  // namespace datom::sim

@@ -3,12 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "coordination/memory/memory.h"
+#include "protocol/records.h"
+#include "runtime/task_group.h"
 #include "runtime/virtual_loop.h"
+#include "runtime/wait.h"
 #include "sim/faults.h"
 #include "sim/network.h"
 #include "sim/server.h"
@@ -25,15 +29,17 @@ class Domain {
  public:
   Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& log);
 
-  // Makes the volume, starts the servers.
-  runtime::Task<void> start(const Faults& faults);
+  // Makes the volume, starts the servers. `on_record` hears what the group's record is, then and
+  // whenever it changes, until stop().
+  using OnRecord = std::function<void(const protocol::GroupRecord&)>;
+  runtime::Task<void> start(const Faults& faults, OnRecord on_record);
+  runtime::Task<void> stop();
 
   runtime::Task<void> until(runtime::Time time);
   runtime::Task<void> pause(runtime::Duration duration) { return until(loop.now() + duration); }
 
   runtime::VirtualLoop loop;
   coordination::MemoryTree tree;
-  runtime::SeededRandom network_random;
   Network network;
   std::vector<std::unique_ptr<Server>> servers;
 
@@ -41,7 +47,13 @@ class Domain {
   runtime::Task<void> create_volume(const Faults& faults);
   runtime::Task<void> set_property(std::string name, std::string value);
 
+  runtime::Task<void> follow_record(OnRecord on_record);
+
   std::unique_ptr<coordination::Client> admin_;
+  std::string record_path_;
+  bool stopping_ = false;
+  runtime::Event record_changed_;
+  runtime::TaskGroup tasks_;
 };
 
 }  // namespace datom::sim

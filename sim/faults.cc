@@ -10,9 +10,9 @@ namespace datom::sim {
 namespace {
 
 constexpr std::array<std::string_view, kFaultClasses> kNames = {
-    "loss",         "repeat",    "reorder",          "delay",  "slow_disk", "crash",
-    "crash_of_all", "partition", "coordination_cut", "expiry", "lingering", "tiny_journal",
-    "shared"};
+    "loss",         "repeat",       "reorder", "replay",    "delay", "slow_disk",        "crash",
+    "crash_of_all", "drift",        "freeze",  "partition", "clog",  "coordination_cut", "expiry",
+    "lingering",    "tiny_journal", "shared"};
 
 // One class's share of a seed.
 class Draw {
@@ -65,10 +65,14 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.network.loss_percent = of(FaultClass::loss).some(40, 10);
   faults.network.repeat_percent = of(FaultClass::repeat).some(40, 20);
   faults.network.reorder_percent = of(FaultClass::reorder).some(40, 20);
+  faults.network.replay_permille = of(FaultClass::replay).some(40, 10);
   faults.network.longest_delay = of(FaultClass::delay).up_to(std::chrono::milliseconds(20));
   faults.slowest_disk = of(FaultClass::slow_disk).up_to(std::chrono::milliseconds(3));
   faults.crashes = of(FaultClass::crash).some(80, 15);
   faults.crashes_of_all = of(FaultClass::crash_of_all).some(50, 5);
+  faults.drift = of(FaultClass::drift).some(70, 5000);
+  faults.freezes = of(FaultClass::freeze).some(50, 6);
+  faults.clogs = of(FaultClass::clog).some(40, 4);
   faults.partitions = of(FaultClass::partition).some(50, 4);
   faults.coordination_cuts = of(FaultClass::coordination_cut).some(40, 3);
   faults.expiries = of(FaultClass::expiry).some(40, 3);
@@ -90,9 +94,13 @@ std::string Faults::describe() const {
   add("loss %", network.loss_percent);
   add("repeat %", network.repeat_percent);
   add("reorder %", network.reorder_percent);
+  add("replay per mille", network.replay_permille);
   add("crashes", crashes);
   add("crashes of all", crashes_of_all);
+  add("drift per million", static_cast<int>(drift));
+  add("freezes", freezes);
   add("partitions", partitions);
+  add("clogs", clogs);
   add("coordination cuts", coordination_cuts);
   add("expiries", expiries);
   if (lingering) text += ", lingering";

@@ -18,11 +18,15 @@ enum class FaultClass : unsigned {
   loss,              // messages lost
   repeat,            // messages delivered twice
   reorder,           // messages delivered behind later ones
+  replay,            // messages delivered once more, seconds later
   delay,             // messages take long
   slow_disk,         // so do operations of disks
   crash,             // kill -9 with a power cut, of one server
   crash_of_all,      // of all at the same time
-  partition,         // one server cut off, both ways or one way
+  drift,             // clocks run at different rates
+  freeze,            // a process stands still for a while, as by SIGSTOP
+  partition,         // one server cut off, or one link, both ways or one way
+  clog,              // links hold everything back for a while
   coordination_cut,  // a server cannot reach coordination for a while
   expiry,            // of a live server's session
   lingering,         // a dead server's ephemeral nodes stay for some seconds
@@ -53,7 +57,10 @@ struct Faults {
   runtime::Duration slowest_disk{};  // an operation takes up to so long
   int crashes = 0;
   int crashes_of_all = 0;
+  std::int64_t drift = 0;  // clocks gain or lose up to so many millionths
+  int freezes = 0;
   int partitions = 0;
+  int clogs = 0;
   int coordination_cuts = 0;
   int expiries = 0;
   bool lingering = false;

@@ -37,20 +37,49 @@ struct Network::Endpoint::Watcher final : rpc::Caller::Subscription {
 
 // ---- Network
 
-std::unique_ptr<Network::Endpoint> Network::join(std::string service, const rpc::Router& router) {
+Network::Network(runtime::Loop& loop, std::uint64_t seed)
+    : loop_(loop),
+      delays_(seed),
+      losses_(seed + 1),
+      repeats_(seed + 2),
+      reorders_(seed + 3),
+      replays_(seed + 4) {}
+
+std::unique_ptr<Network::Endpoint> Network::join(std::string service, const rpc::Router& router,
+                                                 runtime::Loop& node) {
   const std::uint64_t incarnation = ++incarnations_;
-  std::unique_ptr<Endpoint> endpoint(new Endpoint(*this, service, incarnation));
+  std::unique_ptr<Endpoint> endpoint(new Endpoint(*this, service, incarnation, node));
   services_[service] = {&router, endpoint.get(), incarnation};
   return endpoint;
 }
 
-bool Network::arrives(const std::string& from, const std::string& to) {
-  if (from == to) return true;
-  if (cuts_.contains({from, to})) {
+bool Network::is_cut(const Link& link) const {
+  const auto found = cuts_.find(link);
+  return found != cuts_.end() && found->second > 0;
+}
+
+void Network::mend(const std::string& from, const std::string& to) {
+  int& cuts = cuts_[{from, to}];
+  cuts = std::max(cuts - 1, 0);
+}
+
+void Network::clog(const std::string& from, const std::string& to, runtime::Time until) {
+  runtime::Time& clogged = clogged_until_[{from, to}];
+  clogged = std::max(clogged, until);
+}
+
+void Network::heal() {
+  cuts_.clear();
+  clogged_until_.clear();
+}
+
+bool Network::arrives(const Link& link) {
+  if (link.first == link.second) return true;
+  if (is_cut(link)) {
     ++cut_off_;
     return false;
   }
-  if (chance(faults.loss_percent)) {
+  if (chance(losses_, faults.loss_percent, 100)) {
     ++lost_;
     return false;
   }
@@ -62,15 +91,43 @@ void Network::count_faults(Verdict& verdict) const {
   verdict.count("message cut off", cut_off_);
   verdict.count("message repeated", repeated_);
   verdict.count("message reordered", reordered_);
+  verdict.count("message replayed", replayed_);
 }
 
 runtime::Duration Network::delay() {
   const auto most = static_cast<std::uint64_t>(faults.longest_delay.count());
-  return std::chrono::nanoseconds(20'000 + random_.below(most + 1));
+  return std::chrono::nanoseconds(20'000 + delays_.below(most + 1));
 }
 
-void Network::after(runtime::Duration delay, std::function<void()> action) {
-  loop_.start_timer(loop_.now() + delay, std::move(action));
+runtime::Time Network::arrival(const Link& link) {
+  const runtime::Time at = loop_.now() + delay();
+  const auto clogged = clogged_until_.find(link);
+  return clogged == clogged_until_.end() ? at : std::max(at, clogged->second);
+}
+
+// In that process, if it still lives when it gets to it.
+void Network::post_to(const std::string& service, std::uint64_t incarnation,
+                      std::function<void(Endpoint&)> action) {
+  Endpoint* there = alive(service, incarnation);
+  if (there == nullptr) return;
+  there->node_.post([this, service, incarnation, act = std::move(action)] {
+    Endpoint* still = alive(service, incarnation);
+    if (still != nullptr) act(*still);
+  });
+}
+
+void Network::deliver(const Link& link, std::uint64_t sender, rpc::Method method,
+                      rpc::Message message) {
+  const auto& [from, to] = link;
+  const auto there = services_.find(to);
+  if (there == services_.end()) {
+    post_to(from, sender, [to](Endpoint& endpoint) { endpoint.peer_went_down(to); });
+    return;
+  }
+  post_to(to, there->second.incarnation,
+          [method, from, carried = std::move(message)](Endpoint& endpoint) {
+            endpoint.receive(method, carried, from);
+          });
 }
 
 Network::Endpoint* Network::alive(const std::string& service, std::uint64_t incarnation) {
@@ -81,25 +138,24 @@ Network::Endpoint* Network::alive(const std::string& service, std::uint64_t inca
 
 void Network::take_down(const std::string& service) {
   services_.erase(service);
-  std::vector<Endpoint*> others;
-  for (const auto& [name, other] : services_) others.push_back(other.endpoint);
-  for (Endpoint* other : others) {
-    const bool told = !cuts_.contains({service, other->service_}) && chance(90);
-    if (told)
-      after(delay(), [this, name = other->service_, inc = other->incarnation_, service] {
-        Endpoint* still = alive(name, inc);
-        if (still != nullptr) still->peer_went_down(service);
-      });
+  for (const auto& [name, other] : services_) {
+    if (is_cut({service, name}) || chance(losses_, 10, 100)) continue;
+    loop_.start_timer(
+        arrival({service, name}), [this, to = name, inc = other.incarnation, service] {
+          post_to(to, inc, [service](Endpoint& endpoint) { endpoint.peer_went_down(service); });
+        });
   }
 }
 
 // ---- Endpoint
 
-Network::Endpoint::Endpoint(Network& network, std::string service, std::uint64_t incarnation)
+Network::Endpoint::Endpoint(Network& network, std::string service, std::uint64_t incarnation,
+                            runtime::Loop& node)
     : network_(network),
       service_(std::move(service)),
       incarnation_(incarnation),
-      handlers_(network.loop_, [](std::exception_ptr error) { std::rethrow_exception(error); }) {}
+      node_(node),
+      handlers_(node, [](std::exception_ptr error) { std::rethrow_exception(error); }) {}
 
 Network::Endpoint::~Endpoint() = default;
 
@@ -109,50 +165,58 @@ void Network::Endpoint::break_call(Call& call, Code code, const std::string& why
 
 Task<rpc::Message> Network::Endpoint::call(std::string service, rpc::Method method,
                                            rpc::Message request, runtime::Duration timeout) {
-  auto call = std::make_shared<Call>(network_.loop_);
   if (down_) throw Error(Code::closed, "{} is down", service_);
+  auto call = std::make_shared<Call>(node_);
   const std::uint64_t number = next_call_++;
   calls_[number] = call;
   call->to = service;
   const auto target = network_.services_.find(service);
-  const bool refused = target == network_.services_.end();
-  if (!refused) call->to_incarnation = target->second.incarnation;
-  if (network_.arrives(service_, service)) {
-    network_.after(network_.delay(), [network = &network_, self = service_,
-                                      incarnation = incarnation_, call, refused, service, method,
-                                      message = std::move(request)] {
-      Endpoint* caller = network->alive(self, incarnation);
-      if (refused) {
-        call->end({}, std::make_exception_ptr(
-                          Error(Code::unavailable, "{} refuses connections", service)));
-        if (caller != nullptr) caller->peer_went_down(service);
-        return;
-      }
-      Endpoint* endpoint = network->alive(service, call->to_incarnation);
-      if (endpoint == nullptr) {
-        call->end({},
-                  std::make_exception_ptr(Error(Code::outcome_unknown, "{} went down", service)));
-        return;
-      }
-      const rpc::Router::Handler* handler =
-          network->services_.at(service).router->find_call(method);
-      endpoint->handlers_.spawn(endpoint->handle(
-          handler, message, self,
-          [network, call, self, service](rpc::Message reply, std::exception_ptr error) {
-            if (!network->arrives(service, self)) return;
-            network->after(network->delay(),
-                           [call, reply = std::move(reply), error] { call->end(reply, error); });
-          }));
-    });
+  if (target != network_.services_.end()) call->to_incarnation = target->second.incarnation;
+  const Link there{service_, service};
+  if (network_.arrives(there)) {
+    network_.loop_.start_timer(network_.arrival(there),
+                               [network = &network_, there, incarnation = incarnation_, call,
+                                method, message = std::move(request)] {
+                                 ask(*network, there, incarnation, call, method, message);
+                               });
   }
-  const auto timer = network_.loop_.start_timer(network_.loop_.now() + timeout, [call, service] {
+  const auto timer = node_.start_timer(node_.now() + timeout, [call, service] {
     call->end({}, std::make_exception_ptr(Error(Code::timeout, "no reply from {}", service)));
   });
   co_await call->done.wait();
-  network_.loop_.cancel_timer(timer);
+  node_.cancel_timer(timer);
   calls_.erase(number);
   if (call->error) std::rethrow_exception(call->error);
   co_return std::move(call->reply);
+}
+
+// The request has arrived.
+void Network::Endpoint::ask(Network& network, const Link& link, std::uint64_t caller,
+                            std::shared_ptr<Call> call, rpc::Method method, rpc::Message request) {
+  const auto& [from, to] = link;
+  const bool refused = call->to_incarnation == 0;
+  if (refused || network.alive(to, call->to_incarnation) == nullptr) {
+    const Error error = refused ? Error(Code::unavailable, "{} refuses connections", to)
+                                : Error(Code::outcome_unknown, "{} went down", to);
+    network.post_to(from, caller, [call, refused, error, service = to](Endpoint& endpoint) {
+      call->end({}, std::make_exception_ptr(error));
+      if (refused) endpoint.peer_went_down(service);
+    });
+    return;
+  }
+  auto done = [net = &network, call, caller, link](rpc::Message reply, std::exception_ptr error) {
+    const Link back{link.second, link.first};
+    if (!net->arrives(back)) return;
+    net->loop_.start_timer(net->arrival(back), [net, call, caller, back, reply, error] {
+      net->post_to(back.second, caller,
+                   [call, reply, error](Endpoint&) { call->end(reply, error); });
+    });
+  };
+  network.post_to(to, call->to_incarnation,
+                  [method, from, request, answer = std::move(done)](Endpoint& endpoint) {
+                    endpoint.handlers_.spawn(endpoint.handle(endpoint.router().find_call(method),
+                                                             request, from, answer));
+                  });
 }
 
 Task<void> Network::Endpoint::handle(const rpc::Router::Handler* handler, rpc::Message request,
@@ -169,38 +233,44 @@ Task<void> Network::Endpoint::handle(const rpc::Router::Handler* handler, rpc::M
   if (!down_) done(std::move(reply), error);
 }
 
-void Network::Endpoint::deliver(const rpc::Router& router, rpc::Method method, rpc::Message message,
-                                const std::string& from) {
-  const rpc::Router::MessageHandler* handler = router.find_message(method);
+const rpc::Router& Network::Endpoint::router() const {
+  return *network_.services_.at(service_).router;
+}
+
+void Network::Endpoint::receive(rpc::Method method, rpc::Message message, const std::string& from) {
+  if (network_.observer.arrived) network_.observer.arrived(service_, message);
+  const rpc::Router::MessageHandler* handler = router().find_message(method);
   if (handler != nullptr) (*handler)(rpc::Peer{from, from}, std::move(message));
 }
 
 void Network::Endpoint::send(const std::string& service, rpc::Method method, rpc::Message message) {
   if (down_) return;
-  const int copies = network_.chance(network_.faults.repeat_percent) ? 2 : 1;
-  network_.repeated_ += static_cast<std::uint64_t>(copies - 1);
-  for (int copy = 0; copy < copies; ++copy) {
-    if (!network_.arrives(service_, service)) continue;
-    // In order, unless this one is held back.
-    runtime::Time& last = network_.in_order_[{service_, service}];
-    runtime::Time at = std::max(network_.loop_.now() + network_.delay(), last);
-    if (copy > 0 || network_.chance(network_.faults.reorder_percent)) {
-      at += 20 * network_.delay();
-      ++network_.reordered_;
-    } else {
-      last = at;
-    }
-    network_.loop_.start_timer(
-        at, [network = &network_, service, method, from = service_, inc = incarnation_, message] {
-          const auto there = network->services_.find(service);
-          if (there != network->services_.end()) {
-            there->second.endpoint->deliver(*there->second.router, method, message, from);
-            return;
-          }
-          Endpoint* sender = network->alive(from, inc);
-          if (sender != nullptr) sender->peer_went_down(service);
-        });
+  if (network_.observer.sent) network_.observer.sent(service_, message);
+  const Link link{service_, service};
+  const auto deliver_at = [&](runtime::Time at) {
+    network_.loop_.start_timer(at, [network = &network_, link, inc = incarnation_, method,
+                                    message] { network->deliver(link, inc, method, message); });
+  };
+  if (chance(network_.replays_, network_.faults.replay_permille, 1000)) {
+    ++network_.replayed_;
+    const auto later = std::chrono::milliseconds(100 + network_.replays_.below(6000));
+    deliver_at(network_.loop_.now() + later);
   }
+  if (chance(network_.repeats_, network_.faults.repeat_percent, 100)) {
+    ++network_.repeated_;
+    deliver_at(network_.arrival(link) + 20 * network_.delay());
+  }
+  if (!network_.arrives(link)) return;
+  // In order, unless this one is held back.
+  runtime::Time& last = network_.in_order_[link];
+  runtime::Time at = std::max(network_.arrival(link), last);
+  if (chance(network_.reorders_, network_.faults.reorder_percent, 100)) {
+    at += 20 * network_.delay();
+    ++network_.reordered_;
+  } else {
+    last = at;
+  }
+  deliver_at(at);
 }
 
 std::unique_ptr<rpc::Caller::Subscription> Network::Endpoint::watch_peers(OnPeer, OnPeer on_down) {

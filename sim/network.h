@@ -1,18 +1,18 @@
-// A network between services that does what networks do: messages are late, lost, repeated and out
-// of order; links are cut one way or both; services die with requests under way. Deterministic:
-// every decision is drawn from one generator. One loop.
+// A network between services that does what networks do: messages are late, lost, repeated, much
+// later too, and out of order; links are cut one way or both, or hold everything back for a while;
+// services die with requests under way. Deterministic: every decision is drawn from the seed.
 #pragma once
 
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "rpc/rpc.h"
 #include "runtime/loop.h"
 #include "runtime/task_group.h"
+#include "runtime/virtual_loop.h"
 #include "sim/verdict.h"
 
 namespace datom::sim {
@@ -21,21 +21,34 @@ struct NetworkFaults {
   int loss_percent = 0;     // of each message, request and reply
   int repeat_percent = 0;   // of one-way messages: delivered twice
   int reorder_percent = 0;  // of one-way messages: held back behind later ones
+  int replay_permille = 0;  // of one-way messages: delivered once more, seconds later
   runtime::Duration longest_delay = std::chrono::microseconds(500);
 };
 
 class Network {
  public:
-  Network(runtime::Loop& loop, runtime::Random& random) : loop_(loop), random_(random) {}
+  Network(runtime::Loop& loop, std::uint64_t seed);
 
-  // One incarnation of a service; gone from the network when it is taken down.
+  // One incarnation of a service, whose process runs on `node`; gone from the network when it is
+  // taken down.
   class Endpoint;
-  std::unique_ptr<Endpoint> join(std::string service, const rpc::Router& router);
+  std::unique_ptr<Endpoint> join(std::string service, const rpc::Router& router,
+                                 runtime::Loop& node);
 
   NetworkFaults faults;
-  // From one to the other nothing arrives, until healed. Nobody is told.
-  void cut(const std::string& from, const std::string& to) { cuts_.insert({from, to}); }
-  void heal() { cuts_.clear(); }
+  // From one to the other nothing arrives, until mended as often as it was cut. Nobody is told.
+  void cut(const std::string& from, const std::string& to) { ++cuts_[{from, to}]; }
+  void mend(const std::string& from, const std::string& to);
+  // What is sent from one to the other arrives after `until`.
+  void clog(const std::string& from, const std::string& to, runtime::Time until);
+  void heal();
+
+  // Hears every one-way message as it is sent, and as it arrives.
+  struct Observer {
+    std::function<void(const std::string& from, const rpc::Message&)> sent;
+    std::function<void(const std::string& to, const rpc::Message&)> arrived;
+  };
+  Observer observer;
 
   // What befell messages so far, by kind.
   void count_faults(Verdict& verdict) const;
@@ -47,25 +60,39 @@ class Network {
     Endpoint* endpoint = nullptr;
     std::uint64_t incarnation = 0;
   };
+  using Link = std::pair<std::string, std::string>;  // from, to
 
-  bool chance(int percent) { return random_.below(100) < static_cast<std::uint64_t>(percent); }
-  bool arrives(const std::string& from, const std::string& to);
+  static bool chance(runtime::Random& random, int of, int in) {
+    return random.below(static_cast<std::uint64_t>(in)) < static_cast<std::uint64_t>(of);
+  }
+  bool is_cut(const Link& link) const;
+  bool arrives(const Link& link);
   runtime::Duration delay();
-  void after(runtime::Duration delay, std::function<void()> action);
+  // When what is sent now arrives, if nothing holds it back further.
+  runtime::Time arrival(const Link& link);
+  void post_to(const std::string& service, std::uint64_t incarnation,
+               std::function<void(Endpoint&)> action);
+  void deliver(const Link& link, std::uint64_t sender, rpc::Method method, rpc::Message message);
   // nullptr when that incarnation is down.
   Endpoint* alive(const std::string& service, std::uint64_t incarnation);
   void take_down(const std::string& service);
 
   runtime::Loop& loop_;
-  runtime::Random& random_;
+  runtime::SeededRandom delays_;
+  runtime::SeededRandom losses_;
+  runtime::SeededRandom repeats_;
+  runtime::SeededRandom reorders_;
+  runtime::SeededRandom replays_;
   std::map<std::string, Service> services_;
-  std::set<std::pair<std::string, std::string>> cuts_;
-  std::map<std::pair<std::string, std::string>, runtime::Time> in_order_;  // last arrival of a link
+  std::map<Link, int> cuts_;
+  std::map<Link, runtime::Time> clogged_until_;
+  std::map<Link, runtime::Time> in_order_;  // last arrival of a link
   std::uint64_t incarnations_ = 0;
   std::uint64_t lost_ = 0;
   std::uint64_t cut_off_ = 0;
   std::uint64_t repeated_ = 0;
   std::uint64_t reordered_ = 0;
+  std::uint64_t replayed_ = 0;
 };
 
 class Network::Endpoint final : public rpc::Caller {
@@ -87,10 +114,12 @@ class Network::Endpoint final : public rpc::Caller {
   struct Call;
   struct Watcher;
 
-  Endpoint(Network& network, std::string service, std::uint64_t incarnation);
+  Endpoint(Network& network, std::string service, std::uint64_t incarnation, runtime::Loop& node);
 
-  void deliver(const rpc::Router& router, rpc::Method method, rpc::Message message,
-               const std::string& from);
+  static void ask(Network& network, const Link& link, std::uint64_t caller,
+                  std::shared_ptr<Call> call, rpc::Method method, rpc::Message request);
+  const rpc::Router& router() const;
+  void receive(rpc::Method method, rpc::Message message, const std::string& from);
   runtime::Task<void> handle(const rpc::Router::Handler* handler, rpc::Message request,
                              std::string from,
                              std::function<void(rpc::Message, std::exception_ptr)> done);
@@ -100,6 +129,7 @@ class Network::Endpoint final : public rpc::Caller {
   Network& network_;
   const std::string service_;
   const std::uint64_t incarnation_;
+  runtime::Loop& node_;
   bool down_ = false;
   std::map<std::uint64_t, std::shared_ptr<Call>> calls_;
   std::uint64_t next_call_ = 1;

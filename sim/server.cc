@@ -2,7 +2,6 @@
 
 #include "common/check.h"
 #include "protocol/methods.h"
-#include "sim/disk.h"
 
 namespace datom::sim {
 
@@ -16,18 +15,17 @@ constexpr journal::JournalOptions kSmallJournal{.segment_bytes = 256 << 10,
 
 }  // namespace
 
-Server::Server(runtime::VirtualLoop& loop, coordination::MemoryTree& tree, Network& network,
-               std::string domain, std::string name, std::uint64_t seed, runtime::Duration slowest,
-               telemetry::Log log)
-    : loop_(loop),
+Server::Server(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Network& network,
+               std::string domain, std::string name, Traits traits, telemetry::Log log)
+    : world_(world),
       tree_(tree),
       network_(network),
       domain_(std::move(domain)),
       name_(std::move(name)),
       log_(log.with({"service", name_})),
-      random_(seed),
-      disk_random_(seed ^ 0x9393),
-      slowest_(slowest) {}
+      random_(traits.seed),
+      loop_(world, traits.drift),
+      disk_(world, loop_, traits.seed ^ 0x9393, traits.slowest_disk) {}
 
 Server::~Server() {
   DATOM_CHECK(process_ == nullptr);
@@ -38,13 +36,13 @@ Task<void> Server::start() {
   process_ = std::make_unique<Process>();
   ++incarnation_;
   Process& process = *process_;
-  process.files = make_slow_filesystem(runtime::make_memory_filesystem(loop_, disk_), loop_,
-                                       disk_random_, slowest_);
+  co_await runtime::switch_to(loop_);
+  process.files = disk_.mount();
   process.sessions.push_back(tree_.open_session(loop_));
   process.properties =
       std::make_unique<properties::Properties>(loop_, domain_, [](const std::string&) {});
   co_await process.properties->start(*process.sessions.back());
-  process.caller = network_.join(name_, process.router);
+  process.caller = network_.join(name_, process.router, loop_);
   volume::Seams seams;
   seams.loop = &loop_;
   seams.random = &random_;
@@ -59,29 +57,35 @@ Task<void> Server::start() {
   process.server->register_handlers(process.router);
   co_await process.server->start();
   up_ = true;
+  co_await runtime::switch_to(world_);
 }
 
 void Server::kill(runtime::Duration linger) {
   up_ = false;
   process_->caller->take_down();
-  disk_.crash(random_);
+  disk_.crash();
   const std::int64_t session = process_->sessions.back()->session_id();
   tree_.disconnect(session);
   coordination::MemoryTree* tree = &tree_;
-  loop_.start_timer(loop_.now() + linger, [tree, session] { tree->expire(session); });
+  world_.start_timer(world_.now() + linger, [tree, session] { tree->expire(session); });
+  thaw();  // what is left of it unwinds
 }
 
 Task<void> Server::bury() {
+  co_await runtime::switch_to(loop_);
   co_await process_->server->coordination_lost();
   co_await unwind();
+  co_await runtime::switch_to(world_);
 }
 
 Task<void> Server::stop() {
   up_ = false;
+  co_await runtime::switch_to(loop_);
   co_await process_->server->stop();
   process_->caller->take_down();
   tree_.end(process_->sessions.back()->session_id());
   co_await unwind();
+  co_await runtime::switch_to(world_);
 }
 
 Task<void> Server::unwind() {
@@ -91,14 +95,19 @@ Task<void> Server::unwind() {
   process_.reset();
 }
 
-Task<void> Server::expire_session() {
+void Server::expire_session() {
+  tree_.expire(process_->sessions.back()->session_id());
+}
+
+Task<void> Server::renew_session() {
+  co_await runtime::switch_to(loop_);
   Process& process = *process_;
-  tree_.expire(process.sessions.back()->session_id());
   co_await process.server->coordination_lost();
   co_await process.properties->stop();
   process.sessions.push_back(tree_.open_session(loop_));
   co_await process.properties->start(*process.sessions.back());
   co_await process.server->coordination_back(*process.sessions.back());
+  co_await runtime::switch_to(world_);
 }
 
 void Server::cut_coordination(bool cut) {

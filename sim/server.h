@@ -1,4 +1,4 @@
-// One simulated volume server: a disk, and one process after another on it.
+// One simulated machine with a volume server: its clock, its disk, and one process after another.
 #pragma once
 
 #include <memory>
@@ -8,10 +8,11 @@
 #include "coordination/memory/memory.h"
 #include "properties/properties.h"
 #include "protocol/volume.pb.h"
-#include "runtime/memory_files.h"
 #include "runtime/task_group.h"
 #include "runtime/virtual_loop.h"
+#include "sim/disk.h"
 #include "sim/network.h"
+#include "sim/node_loop.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
 #include "volume/volume_server.h"
@@ -20,10 +21,13 @@ namespace datom::sim {
 
 class Server {
  public:
-  // `slowest` is how long an operation of its disk takes at most.
-  Server(runtime::VirtualLoop& loop, coordination::MemoryTree& tree, Network& network,
-         std::string domain, std::string name, std::uint64_t seed, runtime::Duration slowest,
-         telemetry::Log log);
+  struct Traits {
+    std::uint64_t seed = 0;
+    runtime::Duration slowest_disk{};  // an operation takes up to so long
+    std::int64_t drift = 0;            // of the clock, in millionths
+  };
+  Server(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Network& network,
+         std::string domain, std::string name, Traits traits, telemetry::Log log);
   // Down.
   ~Server();
 
@@ -35,15 +39,22 @@ class Server {
   runtime::Task<void> bury();
   // In order, as on SIGTERM.
   runtime::Task<void> stop();
-  // Its coordination session ends while it lives: it opens another, as the service does.
-  runtime::Task<void> expire_session();
+  // As SIGSTOP and SIGCONT, or a suspend: the process does nothing, the world goes on.
+  void freeze() { loop_.stop(); }
+  void thaw() { loop_.resume(); }
+  // Its coordination session ends while it lives. Then it opens another, as the service does.
+  void expire_session();
+  runtime::Task<void> renew_session();
   void cut_coordination(bool cut);
 
   bool up() const { return up_; }
   // Which of its processes runs, or ran last: counted from 1.
   std::uint64_t incarnation() const { return incarnation_; }
   const std::string& name() const { return name_; }
+  // On loop() only, while up.
   volume::VolumeServer& volumes() { return *process_->server; }
+  runtime::Loop& loop() { return loop_; }
+  Disk& disk() { return disk_; }
   // What the volume's replica here says of itself; an empty one where there is none.
   runtime::Task<protocol::ReplicaStatus> status();
 
@@ -61,16 +72,15 @@ class Server {
 
   runtime::Task<void> unwind();
 
-  runtime::VirtualLoop& loop_;
+  runtime::VirtualLoop& world_;
   coordination::MemoryTree& tree_;
   Network& network_;
   const std::string domain_;
   const std::string name_;
   telemetry::Log log_;
   runtime::SeededRandom random_;
-  runtime::SeededRandom disk_random_;
-  const runtime::Duration slowest_;
-  runtime::MemoryDisk disk_;
+  NodeLoop loop_;
+  Disk disk_;
   bool up_ = false;
   std::uint64_t incarnation_ = 0;
   std::unique_ptr<Process> process_;

@@ -9,9 +9,32 @@
 #include "sim/convergence.h"
 #include "sim/domain.h"
 #include "sim/history.h"
+#include "sim/invariants.h"
 #include "sim/verdict.h"
 
 namespace datom::sim {
+
+namespace {
+
+// From a failed sync or write on, a replica says nothing more; what was on its way through its code
+// has this long.
+constexpr runtime::Duration kUntilSilent = std::chrono::milliseconds(500);
+
+void watch(Domain& domain, Invariants& invariants) {
+  domain.network.observer.sent = [&](const std::string& from, const rpc::Message& message) {
+    bool silent = false;
+    for (const auto& server : domain.servers) {
+      const auto since = server->disk().failed_since();
+      if (server->name() == from && since) silent = domain.loop.now() - *since > kUntilSilent;
+    }
+    invariants.sent(message, silent);
+  };
+  domain.network.observer.arrived = [&](const std::string&, const rpc::Message& message) {
+    invariants.arrived(message);
+  };
+}
+
+}  // namespace
 
 Outcome run_seed(std::uint64_t seed, const Options& options) {
   const Faults faults = Faults::draw(seed, options.without);
@@ -24,16 +47,22 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   Chaos chaos(seed, faults, domain, clients, verdict);
   Convergence convergence(domain, clients, verdict);
 
+  Invariants invariants(domain.loop, verdict);
+  watch(domain, invariants);
+
   const runtime::Duration faulty_time = std::min(options.faulty_time, kFaultyTime);
-  domain.loop.run(domain.start(faults));
+  domain.loop.run(domain.start(
+      faults, [&](const protocol::GroupRecord& record) { invariants.record_is(record); }));
   clients.start();
   chaos.plan(kFaultyTime, faulty_time);
   domain.loop.run(domain.pause(faulty_time));
   domain.loop.run(chaos.close());
   domain.loop.run(convergence.demand());
+  domain.loop.run(domain.stop());
 
   if (const auto violation = history.violation()) verdict.fail(*violation);
   domain.network.count_faults(verdict);
+  for (const auto& server : domain.servers) server->disk().count_faults(verdict);
   Outcome outcome;
   outcome.failure = verdict.failure();
   outcome.faults = faults.describe();

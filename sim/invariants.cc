@@ -1,0 +1,306 @@
+#include "sim/invariants.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "protocol/entry.h"
+
+namespace datom::sim {
+
+using protocol::GroupMessage;
+
+namespace {
+
+std::string text(const protocol::EntryId& id) {
+  return fmt::format("(term {}, op {}, {:x})", id.term.value(), id.op.value(), id.checksum);
+}
+
+std::vector<Uuid> uuids(const std::vector<protocol::ReplicaRecord>& replicas) {
+  std::vector<Uuid> all;
+  for (const protocol::ReplicaRecord& one : replicas) all.push_back(one.replica);
+  return all;
+}
+
+// Whether a majority of the one set and a majority of the other always have a member in common.
+bool quorums_meet(const std::vector<Uuid>& one, const std::vector<Uuid>& other) {
+  std::set<Uuid> all(one.begin(), one.end());
+  all.insert(other.begin(), other.end());
+  return replication::quorum(one.size()) + replication::quorum(other.size()) > all.size();
+}
+
+}  // namespace
+
+void Invariants::fail(const GroupMessage& message, const std::string& what) {
+  verdict_.fail(fmt::format("at {} ms, replica {} in term {}: {}",
+                            world_.now().time_since_epoch() / std::chrono::milliseconds(1),
+                            message.from.to_string().substr(0, 8), message.term.value(), what));
+}
+
+// ConfigSerial: what votes now and what voted before cannot decide apart.
+void Invariants::record_is(const protocol::GroupRecord& record) {
+  if (!configs_.empty() && record.config_epoch == record_.config_epoch) {
+    record_ = record;
+    return;
+  }
+  const bool next = record.config_epoch == record_.config_epoch + 1;
+  if (!configs_.empty() && next) {
+    const auto before = uuids(record_.voters);
+    const auto joint = uuids(record_.next_voters);
+    const auto now = uuids(record.voters);
+    const bool kept = now == before;
+    const bool switched = !joint.empty() && now == joint;
+    if (!kept && !switched && !quorums_meet(before, now)) {
+      verdict_.fail(
+          fmt::format("configuration {} follows one with which it has no voter of every "
+                      "quorum in common",
+                      record.config_epoch));
+    }
+  }
+  record_ = record;
+  configs_.emplace_back(record);
+  if (configs_.size() > 2) configs_.pop_front();
+}
+
+// LogMatching, SameOpSameBytes: a term and op name one entry, and its checksum covers its bytes and
+// all that came before.
+void Invariants::same_id(const GroupMessage& message, const Id& id) {
+  if (id.op == Op(0)) return;
+  const auto [known, fresh] = ids_.emplace(std::pair(id.term, id.op), id.checksum);
+  if (!fresh && known->second != id.checksum) {
+    fail(message, fmt::format("LogMatching: {} is {:x} elsewhere", text(id), known->second));
+  }
+}
+
+// TermMonotonic, PromiseDurable: also across restarts.
+void Invariants::promises(const GroupMessage& message, Term promised) {
+  Replica& sender = replicas_[message.from];
+  if (promised < sender.promised) {
+    fail(message, fmt::format("TermMonotonic: it promised term {} before and now {}",
+                              sender.promised.value(), promised.value()));
+  }
+  sender.promised = std::max(sender.promised, promised);
+}
+
+// AckDurable: what it acknowledged it has, until the leader of a later term has spoken to it.
+void Invariants::keeps_acked(const GroupMessage& message, const Id& last) {
+  const Replica& sender = replicas_[message.from];
+  if (last.op < sender.acked) {
+    fail(message,
+         fmt::format("AckDurable: its journal ends at {}, it acknowledged op {} in term {}",
+                     text(last), sender.acked.value(), sender.ack_term.value()));
+  }
+}
+
+void Invariants::is_as_committed(const GroupMessage& message, const Id& id) {
+  const auto found = committed_.find(id.op);
+  if (found == committed_.end() || found->second.second > message.term) return;
+  if (found->second.first != id) {
+    fail(message, fmt::format("LeaderCompleteness: it has {} where {} is committed", text(id),
+                              text(found->second.first)));
+  }
+}
+
+void Invariants::entries(const GroupMessage& message, const Buffer& frames) {
+  Leadership& leader = leaders_[message.term];
+  for (std::size_t at = 0; at + protocol::kEntryHeaderBytes <= frames.size();) {
+    const auto header = protocol::decode_header(frames.view().subspan(at), message.volume);
+    if (!header) return;  // padding
+    if (header->term > message.term) fail(message, "it sends an entry of a later term");
+    if (header->term == message.term && leader.first == Op(0)) leader.first = header->op;
+    same_id(message, header->id());
+    is_as_committed(message, header->id());
+    headers_[header->checksum] = {header->id(), header->previous};
+    at += header->frame_bytes();
+  }
+}
+
+// The highest op that a quorum has in the term, in one of the configurations that may be in force;
+// entries of earlier terms are committed only together with one of this term.
+Op Invariants::may_be_committed(Term term) const {
+  const auto leader = leaders_.find(term);
+  if (leader == leaders_.end() || leader->second.first == Op(0)) return Op(0);
+  Op most;
+  for (const replication::Config& config : configs_) {
+    most = std::max(most, config.on_quorum<Op>([&](const Uuid& replica) {
+      if (replica == leader->second.replica) return Op(~std::uint64_t{0});
+      const auto known = replicas_.find(replica);
+      if (known == replicas_.end()) return Op(0);
+      const auto acks = known->second.acks.find(term);
+      const bool counts = acks != known->second.acks.end() && acks->second.functional;
+      return counts ? acks->second.up_to : Op(0);
+    }));
+  }
+  return most >= leader->second.first ? most : Op(0);
+}
+
+// SyncingNeverCounts, NoZombieCommit: committed is what a quorum of functional members
+// acknowledged.
+void Invariants::commits(const GroupMessage& message, Op commit) {
+  if (commit > possible_) {
+    fail(message, fmt::format("it says that op {} is committed, but at most op {} can be",
+                              commit.value(), possible_.value()));
+  }
+  if (commit > announced_) note_committed(message, commit);
+}
+
+// Follows the chain from the newest committed entry back to those known as committed.
+void Invariants::note_committed(const GroupMessage& message, Op commit) {
+  const auto newest = ids_.find({message.term, commit});
+  if (newest == ids_.end()) return;
+  std::uint64_t checksum = newest->second;
+  while (true) {
+    const auto found = headers_.find(checksum);
+    if (found == headers_.end()) break;
+    const Id& id = found->second.id;
+    const auto [known, fresh] = committed_.emplace(id.op, std::pair(id, message.term));
+    if (!fresh) {
+      if (known->second.first != id) {
+        fail(message, fmt::format("NoCommittedTruncation: {} was committed, now {}",
+                                  text(known->second.first), text(id)));
+      }
+      break;
+    }
+    checksum = found->second.previous;
+  }
+  announced_ = commit;
+}
+
+// LeaseDisjoint: a leader of an earlier term that a quorum answered may serve reads for so long; a
+// little less is demanded than the clocks' drift allows for.
+void Invariants::outlives_leases(const GroupMessage& message) {
+  for (const auto& [term, earlier] : leaders_) {
+    if (term >= message.term) break;
+    if (earlier.resigned || configs_.empty()) continue;
+    const runtime::Time since = configs_.back().on_quorum<runtime::Time>([&](const Uuid& replica) {
+      if (replica == earlier.replica) return runtime::Time::max();
+      const auto known = replicas_.find(replica);
+      if (known == replicas_.end()) return runtime::Time{};
+      const auto answered = known->second.answered.find(term);
+      return answered == known->second.answered.end() ? runtime::Time{} : answered->second;
+    });
+    const runtime::Time until = since + earlier.lease * 97 / 100 - std::chrono::milliseconds(10);
+    if (since > runtime::Time{} && since < runtime::Time::max() && world_.now() < until) {
+      fail(message,
+           fmt::format("LeaseDisjoint: it commits while the leader of term {} may serve reads for "
+                       "another {} us",
+                       term.value(), (until - world_.now()) / std::chrono::microseconds(1)));
+    }
+  }
+}
+
+void Invariants::on_append(const GroupMessage& message, const protocol::Append& append,
+                           const Buffer& frames) {
+  const auto [found, fresh] = leaders_.try_emplace(message.term);
+  Leadership& leader = found->second;
+  if (fresh) leader.replica = message.from;
+  if (leader.replica != message.from) fail(message, "OneLeader: the term has another leader");
+  if (fresh && append.leader_last.op < announced_) {
+    fail(message, fmt::format("LeaderCompleteness: op {} is committed, its journal ends at {}",
+                              announced_.value(), text(append.leader_last)));
+  }
+  leader.lease = append.lease;
+  leader.sent.emplace(append.sent, world_.now());
+  same_id(message, append.previous);
+  same_id(message, append.leader_last);
+  is_as_committed(message, append.previous);
+  entries(message, frames);
+  possible_ = std::max(possible_, may_be_committed(message.term));
+  const bool own = leader.first > Op(0) && append.commit >= leader.first;
+  if (own && append.commit > announced_) outlives_leases(message);
+  commits(message, append.commit);
+}
+
+void Invariants::on_append_reply(const GroupMessage& message, const protocol::AppendReply& reply) {
+  Replica& sender = replicas_[message.from];
+  if (reply.last.op == Op(0) && !reply.matched) return;  // it merely says that its term is higher
+  same_id(message, reply.last);
+  keeps_acked(message, reply.last);
+  if (reply.applied > possible_) {
+    fail(message, fmt::format("AppliedLeCommit: it applied op {}, at most op {} can be committed",
+                              reply.applied.value(), possible_.value()));
+  }
+  if (reply.acked > Op(0)) {
+    promises(message, message.term);
+    sender.ack_term = message.term;
+    sender.acked = std::max(sender.acked, reply.acked);
+    if (reply.acked > reply.last.op) fail(message, "it acknowledges more than it has");
+    Acks& acks = sender.acks[message.term];
+    acks.functional = acks.functional || reply.functional;
+    if (!reply.copying) acks.up_to = std::max(acks.up_to, reply.acked);
+  }
+  possible_ = std::max(possible_, may_be_committed(message.term));
+}
+
+void Invariants::on_seal_reply(const GroupMessage& message, const protocol::SealReply& reply) {
+  promises(message, reply.promised);
+  same_id(message, reply.last);
+  if (!reply.sealed) return;
+  if (reply.promised < message.term) fail(message, "it seals a term without having promised it");
+  keeps_acked(message, reply.last);
+  replicas_[message.from].seals[message.term] = reply;
+}
+
+// Rule E2: chosen is one that is whole, of a quorum that has promised the term.
+void Invariants::on_become_leader(const GroupMessage& message,
+                                  const protocol::BecomeLeader& order) {
+  const auto has_sealed = [&](const Uuid& replica) {
+    const auto known = replicas_.find(replica);
+    return known != replicas_.end() && known->second.seals.contains(message.term);
+  };
+  const bool quorum = std::any_of(configs_.begin(), configs_.end(), [&](const auto& config) {
+    return config.quorum_has(has_sealed);
+  });
+  // The elector's own report is no message.
+  const bool with_own = std::any_of(configs_.begin(), configs_.end(), [&](const auto& config) {
+    return config.quorum_has(
+        [&](const Uuid& replica) { return replica == message.from || has_sealed(replica); });
+  });
+  if (!quorum && !with_own) fail(message, "it names a leader that no quorum was sealed for");
+  const auto& seals = replicas_[message.to].seals;
+  const auto chosen = seals.find(message.term);
+  if (chosen == seals.end()) return;
+  if (!chosen->second.base_complete || !chosen->second.head_certain) {
+    fail(message, "NoAmnesiacVote: it names a leader that is not whole");
+  }
+  if (chosen->second.last != order.last) fail(message, "it names a leader with another journal");
+}
+
+void Invariants::sent(const rpc::Message& carried, bool silent) {
+  const GroupMessage message = protocol::decode_group_message(carried.header);
+  ++checked_;
+  if (silent) fail(message, "FailStop: it speaks although its disk refused it a sync or a write");
+  if (const auto* append = std::get_if<protocol::Append>(&message.body)) {
+    on_append(message, *append, carried.payload);
+  } else if (const auto* reply = std::get_if<protocol::AppendReply>(&message.body)) {
+    on_append_reply(message, *reply);
+  } else if (const auto* seal = std::get_if<protocol::SealReply>(&message.body)) {
+    on_seal_reply(message, *seal);
+  } else if (const auto* probe = std::get_if<protocol::ProbeReply>(&message.body)) {
+    promises(message, probe->promised);
+  } else if (const auto* order = std::get_if<protocol::BecomeLeader>(&message.body)) {
+    on_become_leader(message, *order);
+  } else if (std::holds_alternative<protocol::Resign>(message.body)) {
+    leaders_[message.term].resigned = true;
+  }
+}
+
+void Invariants::arrived(const rpc::Message& carried) {
+  const GroupMessage message = protocol::decode_group_message(carried.header);
+  if (std::holds_alternative<protocol::Append>(message.body)) {
+    // A later leader may have shown it a conflict.
+    Replica& receiver = replicas_[message.to];
+    if (message.term > receiver.ack_term) receiver.acked = Op(0);
+  } else if (const auto* reply = std::get_if<protocol::AppendReply>(&message.body)) {
+    // The leader knows now that this was answered.
+    const auto leader = leaders_.find(message.term);
+    if (leader == leaders_.end() || leader->second.replica != message.to) return;
+    const auto at = leader->second.sent.find(reply->echo);
+    if (at == leader->second.sent.end()) return;
+    runtime::Time& answered = replicas_[message.from].answered[message.term];
+    answered = std::max(answered, at->second);
+  }
+}
+
+}  // namespace datom::sim

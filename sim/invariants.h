@@ -1,0 +1,91 @@
+// Watches every message between the replicas, as sent and as arrived, and the group's record, and
+// demands what must hold at each step, whatever befalls whom (docs/simulator.md has the table).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "protocol/group_messages.h"
+#include "protocol/records.h"
+#include "replication/config.h"
+#include "rpc/rpc.h"
+#include "runtime/loop.h"
+#include "sim/verdict.h"
+
+namespace datom::sim {
+
+class Invariants {
+ public:
+  // `world` shows true time.
+  Invariants(const runtime::Loop& world, Verdict& verdict) : world_(world), verdict_(verdict) {}
+
+  void record_is(const protocol::GroupRecord& record);
+  // `silent`: since when the sender's disk has refused it something, so that it must say nothing.
+  void sent(const rpc::Message& message, bool silent);
+  void arrived(const rpc::Message& message);
+
+  std::uint64_t checked() const { return checked_; }
+
+ private:
+  using Id = protocol::EntryId;
+  struct Header {
+    Id id;
+    std::uint64_t previous = 0;
+  };
+  struct Acks {               // of one term
+    bool functional = false;  // it has said so
+    Op up_to;                 // with a whole base
+  };
+  // What a replica has said of itself.
+  struct Replica {
+    Term promised;
+    Term ack_term;
+    Op acked;  // everything up to it is durable, and equal to ack_term's leader's
+    std::map<Term, Acks> acks;
+    std::map<Term, runtime::Time> answered;  // when what it answered of that term was sent
+    std::map<Term, protocol::SealReply> seals;
+  };
+  struct Leadership {
+    Uuid replica;
+    std::map<std::uint64_t, runtime::Time> sent;  // true time, by the leader's own
+    runtime::Duration lease{};
+    bool resigned = false;
+    Op first;  // the first entry of its own
+  };
+
+  void fail(const protocol::GroupMessage& message, const std::string& what);
+  void same_id(const protocol::GroupMessage& message, const Id& id);
+  void promises(const protocol::GroupMessage& message, Term promised);
+  void keeps_acked(const protocol::GroupMessage& message, const Id& last);
+  void entries(const protocol::GroupMessage& message, const Buffer& frames);
+  void is_as_committed(const protocol::GroupMessage& message, const Id& id);
+  void commits(const protocol::GroupMessage& message, Op commit);
+  void outlives_leases(const protocol::GroupMessage& message);
+  void note_committed(const protocol::GroupMessage& message, Op commit);
+  Op may_be_committed(Term term) const;
+
+  void on_append(const protocol::GroupMessage& message, const protocol::Append& append,
+                 const Buffer& frames);
+  void on_append_reply(const protocol::GroupMessage& message, const protocol::AppendReply& reply);
+  void on_seal_reply(const protocol::GroupMessage& message, const protocol::SealReply& reply);
+  void on_become_leader(const protocol::GroupMessage& message, const protocol::BecomeLeader& order);
+
+  const runtime::Loop& world_;
+  Verdict& verdict_;
+  std::uint64_t checked_ = 0;
+  protocol::GroupRecord record_;
+  std::deque<replication::Config> configs_;  // the last two
+  std::map<Uuid, Replica> replicas_;
+  std::map<Term, Leadership> leaders_;
+  std::map<std::pair<Term, Op>, std::uint64_t> ids_;
+  std::map<std::uint64_t, Header> headers_;      // by checksum
+  std::map<Op, std::pair<Id, Term>> committed_;  // and the term of the leader that said so
+  Op announced_;                                 // committed, as said by a leader
+  Op possible_;                                  // committed at most
+};
+
+}  // namespace datom::sim
