@@ -8,7 +8,6 @@
 namespace datom::volume {
 namespace {
 
-constexpr std::size_t kMaxRecentBytes = 8 << 20;
 constexpr std::size_t kApplyBytes = 4 << 20;
 constexpr std::size_t kKeptFingerprints = 64;
 constexpr std::size_t kMaxDirtyTable = 32 << 20;
@@ -39,7 +38,8 @@ void Replica::Impl::perform_one(replication::Effect effect) {
     void operator()(replication::WriteLog& it) {
       replica.recent_batches.push_back(it.batch);
       replica.recent_bytes += it.batch->bytes.size();
-      while (replica.recent_bytes > kMaxRecentBytes && replica.recent_batches.size() > 1) {
+      const std::size_t most = 2 * replica.options.journal.max_batch_bytes;
+      while (replica.recent_bytes > most && replica.recent_batches.size() > 1) {
         replica.recent_bytes -= replica.recent_batches.front()->bytes.size();
         replica.recent_batches.pop_front();
       }
@@ -313,6 +313,10 @@ Task<void> Replica::Impl::checkpoint(runtime::Mutex::Holder turn) {
     bytes_since_checkpoint = 0;
     last_checkpoint = loop().now();
     co_await store->checkpoint(std::move(state));
+    {
+      // The journal is not waited for with the superblock held: a copy takes them the other way.
+      const runtime::Mutex::Holder released = std::move(turn);
+    }
     co_await trim_journal();
   } catch (...) {
     error = std::current_exception();
