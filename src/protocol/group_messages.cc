@@ -76,6 +76,7 @@ struct PutBody {
     append->set_copy_needed(body.copy_needed);
     append->set_fingerprint_op(body.fingerprint_op.value());
     append->set_fingerprint(body.fingerprint);
+    append->set_number(body.number);
     append->set_sent(body.sent);
     append->set_lease_ns(count_of(body.lease));
   }
@@ -91,6 +92,7 @@ struct PutBody {
     reply->set_round(body.round);
     reply->set_applied(body.applied.value());
     reply->set_copying(body.copying);
+    reply->set_answers(body.answers);
     reply->set_echo(body.echo);
   }
   void operator()(const Resign&) const { to.mutable_resign(); }
@@ -116,9 +118,16 @@ GroupBody body_of(const wire::GroupMessage& from) {
                           lease_of(from.become_leader().lease_left_ns())};
     case wire::GroupMessage::kAppend: {
       const wire::Append& append = from.append();
-      return Append{id_of(append.previous()), Op(append.commit()),  id_of(append.leader_last()),
-                    append.round(),           append.copy_needed(), Op(append.fingerprint_op()),
-                    append.fingerprint(),     append.sent(),        lease_of(append.lease_ns())};
+      return Append{id_of(append.previous()),
+                    Op(append.commit()),
+                    id_of(append.leader_last()),
+                    append.round(),
+                    append.copy_needed(),
+                    Op(append.fingerprint_op()),
+                    append.fingerprint(),
+                    append.number(),
+                    append.sent(),
+                    lease_of(append.lease_ns())};
     }
     case wire::GroupMessage::kAppendReply: {
       const wire::AppendReply& reply = from.append_reply();
@@ -132,6 +141,7 @@ GroupBody body_of(const wire::GroupMessage& from) {
                          reply.round(),
                          Op(reply.applied()),
                          reply.copying(),
+                         reply.answers(),
                          reply.echo()};
     }
     case wire::GroupMessage::kResign:

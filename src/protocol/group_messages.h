@@ -55,7 +55,8 @@ struct Append {
   bool copy_needed = false;  // the leader no longer has the entries that the member lacks
   Op fingerprint_op;         // 0: none. The leader's fingerprint as of that applied op
   std::uint64_t fingerprint = 0;
-  std::uint64_t sent = 0;  // when, by the leader's clock; the reply echoes it
+  std::uint64_t number = 0;  // counts the leader's Appends in its term
+  std::uint64_t sent = 0;    // when, by the leader's clock; the reply echoes it
   // So long from the receipt on, the member's seals report a lease (rule R2); at most kMaxLease.
   std::chrono::nanoseconds lease{};
 };
@@ -70,7 +71,8 @@ struct AppendReply {
   std::uint64_t round = 0;  // highest round seen in this term
   Op applied;
   bool copying = false;
-  std::uint64_t echo = 0;  // the newest `sent` of this term's Appends
+  std::uint64_t answers = 0;  // not matched: number of the Append that is refused
+  std::uint64_t echo = 0;     // the newest `sent` of this term's Appends
 };
 
 // Leader to members: it leads this term no more, and serves nothing under its lease.

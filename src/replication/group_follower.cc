@@ -107,7 +107,7 @@ void Group::on_append(const protocol::ReplicaRecord& from, Term term,
   join_when_caught_up();
   if (state_ == follower_wait_to_join_group) enter(follower_syncing, leader_contact);
   // Entries are acked once they are written; everything else is answered at once.
-  if (!matched || log_writes_ == writes) reply_append(matched, append.previous.op);
+  if (!matched || log_writes_ == writes) reply_append(matched, append.previous.op, append.number);
 }
 
 void Group::follow(const protocol::ReplicaRecord& leader, const protocol::Append& append) {
@@ -176,11 +176,12 @@ void Group::write_entries(const Batch& entries, std::size_t first_new) {
   effects_.push_back(WriteLog{rest});
 }
 
-void Group::reply_append(bool matched, Op previous) {
+void Group::reply_append(bool matched, Op previous, std::uint64_t answers) {
   const EntryId last = log_.last();
   protocol::AppendReply reply;
   reply.matched = matched;
   reply.previous = previous;
+  reply.answers = answers;
   reply.functional = state_ == follower_functional;
   reply.acked = acked();
   reply.last = last;
@@ -243,7 +244,7 @@ Effects Group::copy_ended(Instant now, bool complete) {
   base_complete_ = base_complete_ || complete;
   if (leadership_) {
     join_when_caught_up();
-    reply_append(true, leadership_->verified);
+    reply_append(true, leadership_->verified, 0);
   }
   return taken();
 }

@@ -20,6 +20,7 @@ void Group::lead(Duration lease_left) {
   no_op_asked_ = false;
   no_op_wanted_ = false;
   no_op_ = Op(0);
+  appends_ = 0;
   round_ = 0;
   round_commit_.reset();
   fingerprint_op_ = Op(0);
@@ -46,6 +47,7 @@ void Group::send_append(Follower& follower, Batch entries) {
   append.round = round_;
   append.fingerprint_op = fingerprint_op_;
   append.fingerprint = fingerprint_;
+  append.number = ++appends_;
   append.sent = static_cast<std::uint64_t>(now_.count());
   append.lease = options_.lease;
   send(follower.replica, promised_, append, entries);
@@ -140,11 +142,9 @@ void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendR
 // at which the two journals may be equal (the follower's terms up to there are at most
 // conflict_term).
 void Group::step_back(Follower& follower, const protocol::AppendReply& reply) {
-  // While probing, only the answer to the last probe counts; what was sent ahead before a loss is
-  // refused in its turn, and all of these refusals but the first are late.
-  const bool late = follower.probing ? reply.previous != follower.next.previous()
-                                     : reply.previous < follower.acked;
-  if (late && !follower.copy_needed) return;
+  // What was sent ahead before a loss is refused in its turn: all of these refusals but the first
+  // are late.
+  if (reply.answers <= follower.probe && !follower.copy_needed) return;
   follower.probing = true;
   Op at = std::min(reply.previous, reply.last.op);
   const std::optional<Op> same_term = log_.last_up_to_term(reply.conflict_term);
@@ -158,6 +158,7 @@ void Group::step_back(Follower& follower, const protocol::AppendReply& reply) {
   follower.acked = std::min(follower.acked, at);
   follower.resume_at(at.next());
   follower.copy_needed = !log_.at(at).has_value();
+  follower.probe = appends_;
   if (!reply.copying || !follower.copy_needed) send_append(follower, nullptr);
 }
 

@@ -39,6 +39,12 @@ Group::Answered Group::cancel_replace(Instant now, const Uuid& to) {
 // Guarded by the own lock and the record's version. While the outcome is not known the leader goes
 // on under the configuration that it knows: each one's quorums intersect with those of the next.
 bool Group::write_config(protocol::GroupRecord record) {
+  if (view_.record->term > promised_) {
+    // An elector raised the term and got no further. This leader may go on serving, but the record
+    // is not its own any more: an election brings them in line.
+    step_down(higher_term);
+    return false;
+  }
   const bool current =
       view_.record->term == promised_ && view_.record->config_epoch == followers_->config().epoch();
   if (pending_ || !current || own_lock() == nullptr) return false;
@@ -73,9 +79,12 @@ void Group::advance_config() {
   if (!followers_ || !can_propose()) return;
   const Config& config = followers_->config();
   protocol::GroupRecord record = *view_.record;
-  if (config.joint()) {
+  if (record.term > promised_ && (!record.learners.empty() || !record.next_voters.empty())) {
+    step_down(higher_term);  // what goes on cannot be written; see write_config()
+  } else if (config.joint()) {
     if (commit_ <= config_since_) return;
     record.voters = std::exchange(record.next_voters, {});
+    write_config(std::move(record));
   } else if (config.learner()) {
     const LearnerRecord learner = *config.learner();
     if (!followers_->find(learner.member.replica)->functional) return;
@@ -84,10 +93,8 @@ void Group::advance_config() {
     std::replace_if(
         record.next_voters.begin(), record.next_voters.end(),
         [&](const ReplicaRecord& one) { return one.replica == learner.replaces; }, learner.member);
-  } else {
-    return;
+    write_config(std::move(record));
   }
-  write_config(std::move(record));
 }
 
 }  // namespace datom::replication

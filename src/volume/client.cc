@@ -19,7 +19,6 @@ using runtime::Task;
 namespace {
 
 constexpr std::uint64_t kPiece = protocol::kMaxEntryPayload;
-constexpr runtime::Duration kAttempt = std::chrono::seconds(2);
 constexpr runtime::Duration kShortestPause = std::chrono::milliseconds(5);
 constexpr runtime::Duration kLongestPause = std::chrono::milliseconds(200);
 
@@ -125,8 +124,12 @@ Task<rpc::Message> AttachedClient::ask(protocol::ClientIo io, Buffer payload) {
     } catch (const Error& error) {
       code = error.code();
       failure = std::current_exception();
-      leader_ = code == Code::not_leader ? error.what() : "";
-      if (leader_ == target || !protocol::valid_name(leader_)) leader_.clear();
+      // Another request may know better meanwhile.
+      if (leader_ == target || leader_.empty()) {
+        leader_ = code == Code::not_leader ? error.what() : "";
+        if (leader_ == target || !protocol::valid_name(leader_)) leader_.clear();
+      }
+      silent_ = code == Code::not_leader ? "" : target;
     }
     if (!worth_another_try(code)) std::rethrow_exception(failure);
     if (limit.count() > 0 && seams_.loop->now() - begun >= limit) {
@@ -145,16 +148,18 @@ Task<rpc::Message> AttachedClient::attempt(std::string service, const protocol::
     if (replica == nullptr) throw Error(Code::not_leader, "{}", "");
     co_return co_await replica->serve(io, std::move(payload));
   }
+  // Who is silent for longer does not lead any more.
+  const runtime::Duration limit = seams_.properties->get(properties::kGroupElectionTimeout);
   rpc::Message request{io.SerializeAsString(), std::move(payload)};
   co_return co_await seams_.caller->call(std::move(service), protocol::method::kClientIo,
-                                         std::move(request), kAttempt);
+                                         std::move(request), limit);
 }
 
 std::string AttachedClient::choose_leader() {
   if (!leader_.empty()) return leader_;
   if (Replica* replica = host_.replica(volume_.id)) {
     const std::string known = replica->leader();
-    if (!known.empty() && next_guess_ % 2 == 0) {
+    if (!known.empty() && known != silent_ && next_guess_ % 2 == 0) {
       ++next_guess_;
       return known;
     }
@@ -162,7 +167,8 @@ std::string AttachedClient::choose_leader() {
   // Replicas move: asked are those that there are now.
   const protocol::VolumeRecord* now = host_.record(volume_.id);
   const auto& replicas = (now != nullptr ? *now : volume_).replicas;
-  return replicas[next_guess_++ / 2 % replicas.size()].service;
+  const std::string& guess = replicas[next_guess_++ / 2 % replicas.size()].service;
+  return guess != silent_ ? guess : replicas[next_guess_++ / 2 % replicas.size()].service;
 }
 
 // Ends early when the client closes.

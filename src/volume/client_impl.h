@@ -67,6 +67,7 @@ class AttachedClient final : public VolumeClient {
   ClientHost& host_;
   Uuid identity_;
   std::string leader_;  // who is thought to lead; "" if not known
+  std::string silent_;  // who gave no answer to the last request that failed
   std::size_t next_guess_ = 0;
   bool closed_ = false;
   bool fenced_ = false;  // another client took the volume over
