@@ -130,6 +130,46 @@ TEST_F(AdminTest, AVolumeWithoutLeaderHasNoneInJson) {
   EXPECT_EQ(shown.at("state").as_string(), "unavailable");
 }
 
+TEST_F(AdminTest, AReplicaMovesAndTheMoveIsUndone) {
+  init();
+  add_nodes(4);
+  create_volume("db");
+  elect("db", "vs1");
+  servers_.at("vs1")->learners_get_in_step = false;
+  const std::string path = "/api/v1/volumes/db/move";
+  const auto begun = send("PUT", path, R"({"from":"vs3","to":"vs4"})");
+  EXPECT_EQ(begun.status, 202);
+  EXPECT_EQ(parse(begun).at("move").at("from").as_string(), "vs3");
+  EXPECT_EQ(parse(begun).at("replicas").as_int64(), 3);
+  EXPECT_EQ(error(send("PUT", path, R"({"from":"vs2"})")), "409 conflict");
+  EXPECT_EQ(error(send("PUT", path, R"({})")), "400 invalid_argument");
+  EXPECT_EQ(error(get(path)), "405 unsupported");
+  const auto undone = send("DELETE", path);
+  EXPECT_EQ(undone.status, 200);
+  EXPECT_TRUE(parse(undone).at("move").is_null());
+  EXPECT_EQ(error(send("DELETE", path)), "404 not_found");
+}
+
+TEST_F(AdminTest, ANodeIsDrainedAndPutBackInService) {
+  init();
+  add_nodes(4);
+  create_volume("db");
+  elect("db", "vs1");
+  servers_.at("vs1")->learners_get_in_step = false;
+  const std::string path = "/api/v1/nodes/n3/drain";
+  const auto begun = send("PUT", path);
+  EXPECT_EQ(begun.status, 200);
+  EXPECT_EQ(parse(begun).at("state").as_string(), "draining");
+  EXPECT_EQ(parse(begun).at("held").at(0).at("volume").as_string(), "db");
+  loop_.advance(std::chrono::seconds(3));
+  const auto shown = parse(get("/api/v1/nodes/n3"));
+  EXPECT_EQ(shown.at("replicas").as_int64(), 1);
+  EXPECT_EQ(shown.at("held").at(0).at("move").at("phase").as_string(), "syncing");
+  EXPECT_EQ(parse(send("DELETE", path)).at("state").as_string(), "in service");
+  EXPECT_EQ(error(get("/api/v1/nodes/n9")), "404 not_found");
+  EXPECT_EQ(error(send("PUT", "/api/v1/nodes/n9/drain")), "404 not_found");
+}
+
 TEST_F(AdminTest, PropertiesAreListedShownAndSet) {
   init();
   const std::string path = "/api/v1/properties/group.heartbeat_ms";
@@ -152,7 +192,8 @@ TEST_F(AdminTest, BadRequestsAreRefused) {
   EXPECT_EQ(error(send("POST", volumes, R"({"name":"db","sise":1})")), "400 invalid_argument");
   EXPECT_EQ(error(send("POST", volumes, R"({"name":"db","size":"1G"})")), "400 invalid_argument");
   EXPECT_EQ(error(send("POST", volumes, R"({"name":"db","size":7})")), "400 invalid_argument");
-  EXPECT_EQ(error(get("/api/v1/volumes/A/b")), "400 invalid_argument");
+  EXPECT_EQ(error(get("/api/v1/volumes/A")), "400 invalid_argument");
+  EXPECT_EQ(error(get("/api/v1/volumes/a/b")), "404 not_found");
   EXPECT_EQ(error(send("DELETE", "/api/v1/volumes/db", "", "wait_ms=soon")),
             "400 invalid_argument");
   EXPECT_EQ(error(send("DELETE", "/api/v1/volumes/db")), "404 not_found");

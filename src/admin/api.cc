@@ -30,7 +30,7 @@ using Answer = Task<Response> (*)(ConfigService&, Call);
 
 struct Route {
   std::string_view method;
-  std::string_view path;  // behind kApiPrefix; a last part "*" stands for a name
+  std::string_view path;  // behind kApiPrefix; a part "*" stands for a name
   Answer answer;
 };
 
@@ -128,6 +128,37 @@ Task<Response> remove_volume(ConfigService& service, Call call) {
   co_return json(200, reply);
 }
 
+Task<Response> node(ConfigService& service, Call call) {
+  protocol::NodeInfoRequest request;
+  request.set_name(call.name);
+  const protocol::NodeInfoReply reply = co_await service.node_info(std::move(request));
+  co_return json(200, reply.node());
+}
+
+Task<Response> drain_node(ConfigService& service, Call call) {
+  protocol::DrainNodeRequest request;
+  request.set_name(call.name);
+  request.set_cancel(call.request.method == "DELETE");
+  const protocol::DrainNodeReply reply = co_await service.drain_node(std::move(request));
+  co_return json(200, reply.node());
+}
+
+Task<Response> move_volume(ConfigService& service, Call call) {
+  protocol::MoveVolumeRequest request;
+  read_body(call.request, request);
+  request.set_name(call.name);
+  const protocol::MoveVolumeReply reply = co_await service.move_volume(std::move(request));
+  co_return json(202, reply.volume());
+}
+
+Task<Response> cancel_move(ConfigService& service, Call call) {
+  protocol::CancelMoveRequest request;
+  request.set_name(call.name);
+  request.set_wait_ms(query_number(call.request, "wait_ms"));
+  const protocol::CancelMoveReply reply = co_await service.cancel_move(std::move(request));
+  co_return json(200, reply.volume());
+}
+
 Task<Response> properties(ConfigService& service, Call) {
   const protocol::ListPropertiesReply reply = co_await service.list_properties({});
   co_return json(200, reply);
@@ -152,11 +183,16 @@ Task<Response> set_property(ConfigService& service, Call call) {
 constexpr Route kRoutes[] = {
     {"GET", "status", status},
     {"GET", "nodes", nodes},
+    {"GET", "nodes/*", node},
+    {"PUT", "nodes/*/drain", drain_node},
+    {"DELETE", "nodes/*/drain", drain_node},
     {"GET", "services", services},
     {"GET", "volumes", volumes},
     {"POST", "volumes", create_volume},
     {"GET", "volumes/*", volume},
     {"DELETE", "volumes/*", remove_volume},
+    {"PUT", "volumes/*/move", move_volume},
+    {"DELETE", "volumes/*/move", cancel_move},
     {"GET", "properties", properties},
     {"GET", "properties/*", property},
     {"PUT", "properties/*", set_property},
@@ -165,12 +201,18 @@ constexpr Route kRoutes[] = {
 // The name that `path` has in the place of the route's "*", "" if it has none; nullopt where the
 // path is another.
 std::optional<std::string> match(const Route& route, std::string_view path) {
-  if (!route.path.ends_with('*')) {
+  const std::size_t star = route.path.find('*');
+  if (star == std::string_view::npos) {
     return path == route.path ? std::optional<std::string>("") : std::nullopt;
   }
-  const std::string_view before = route.path.substr(0, route.path.size() - 1);
-  if (!path.starts_with(before) || path.size() == before.size()) return std::nullopt;
-  return std::string(path.substr(before.size()));
+  const std::string_view before = route.path.substr(0, star);
+  const std::string_view after = route.path.substr(star + 1);
+  if (path.size() <= before.size() + after.size()) return std::nullopt;
+  if (!path.starts_with(before) || !path.ends_with(after)) return std::nullopt;
+  const std::string_view name =
+      path.substr(before.size(), path.size() - before.size() - after.size());
+  if (name.find('/') != std::string_view::npos) return std::nullopt;
+  return std::string(name);
 }
 
 Task<Response> no_route(const Request& request, const std::string& methods) {

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <sstream>
 
 #include "cli/arguments.h"
+#include "cli/progress.h"
 #include "cli/size.h"
 #include "cli/table.h"
 #include "common/error.h"
@@ -75,6 +77,38 @@ TEST(Facts, ValuesLineUp) {
   facts.add("name", "db");
   facts.add("block size", "4096");
   EXPECT_EQ(facts.text(), "name:        db\nblock size:  4096\n");
+}
+
+TEST(Progress, ABarIsAsLongAsWhatIsDone) {
+  EXPECT_EQ(bar(0), "[                              ]   0 %");
+  EXPECT_EQ(bar(50), "[###############               ]  50 %");
+  EXPECT_EQ(bar(120), "[##############################] 100 %");
+}
+
+TEST(Progress, OneLineIsWrittenOverAndGone) {
+  std::istringstream in;
+  std::ostringstream out;
+  std::ostringstream err;
+  Context context{{in, out, err, true}, "", {}, {}};
+  {
+    Progress progress(context);
+    progress.show("first");
+    progress.show("first");
+    progress.show(10, "second");
+  }
+  EXPECT_EQ(err.str(), "\r\033[Kfirst\r\033[K" + bar(10) + "  second\r\033[K");
+  EXPECT_EQ(out.str(), "");
+}
+
+TEST(Progress, NothingIsShownWhereNobodyLooks) {
+  std::istringstream in;
+  std::ostringstream out;
+  std::ostringstream err;
+  Context context{{in, out, err, false}, "", {}, {}};
+  {
+    Progress(context).show(10, "x");
+  }
+  EXPECT_EQ(err.str(), "");
 }
 
 class Arguments : public ::testing::Test {

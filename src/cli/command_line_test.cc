@@ -48,6 +48,7 @@ TEST_F(CommandLine, EveryCommandExplainsItselfWithAnExample) {
                                                           {"node", "add"},
                                                           {"node", "ls"},
                                                           {"node", "info"},
+                                                          {"node", "drain"},
                                                           {"node", "rm"},
                                                           {"startservice"},
                                                           {"stopservice"},
@@ -57,6 +58,7 @@ TEST_F(CommandLine, EveryCommandExplainsItselfWithAnExample) {
                                                           {"volume", "create"},
                                                           {"volume", "ls"},
                                                           {"volume", "info"},
+                                                          {"volume", "move"},
                                                           {"volume", "rm"},
                                                           {"property", "ls"},
                                                           {"property", "get"},
@@ -87,6 +89,9 @@ TEST_F(CommandLine, UsageErrorsAreOneLineAndStatus2) {
       {"volume", "ls", "--no-such-option"},
       {"status", "-o", "yaml"},
       {"vol"},
+      {"volume", "move", "db"},
+      {"volume", "move", "db", "--cancel", "--from", "vs1"},
+      {"node", "drain"},
       {"dev", "--nodes", "0"}};
   for (const auto& arguments : wrong) {
     const Outcome outcome = run(arguments);

@@ -22,6 +22,10 @@ void add_process_commands(CLI::App& app, Context& context);  // configservice, v
 void add_completion_command(CLI::App& app, Context& context);
 void add_version_command(CLI::App& app, Context& context);
 
+// Of the nouns `volume` and `node`, in files of their own.
+void add_move_command(CLI::App& volume, Context& context);
+void add_drain_command(CLI::App& node, Context& context);
+
 // A command of `parent` whose help ends with `example`.
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
                       const std::string& example);

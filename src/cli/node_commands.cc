@@ -43,17 +43,30 @@ int list(Context& context) {
   return 0;
 }
 
+std::string held_text(const protocol::Node& node) {
+  if (node.held_size() == 0) return "";
+  Table table({{"VOLUME"}, {"SERVICE"}, {"MOVE"}});
+  for (const protocol::HeldReplica& held : node.held()) {
+    table.add(
+        {held.volume(), held.service(), held.has_move() ? move_text(held.move()) : held.trouble()});
+  }
+  return "\n" + table.text();
+}
+
 int info(Context& context, const std::string& name) {
   Connection connection(find_target(context.options));
-  const protocol::Node node = find_node(connection, name);
+  protocol::NodeInfoRequest request;
+  request.set_name(name);
+  const auto node = ask<protocol::NodeInfoReply>(connection, method::kNodeInfo, request).node();
   Facts facts;
   facts.add("name", node.name());
   facts.add("uuid", node.uuid());
   facts.add("host", node.host());
   facts.add("state", node.state());
   facts.add("services", joined(node.services()));
+  facts.add("replicas", std::to_string(node.replicas()));
   add_hardware(facts, node.hardware());
-  print(context, node, facts.text());
+  print(context, node, facts.text() + held_text(node));
   return 0;
 }
 
@@ -100,7 +113,7 @@ void add_addnode(CLI::App& parent, Context& context, const std::string& name,
 
 void add_node_commands(CLI::App& app, Context& context) {
   add_addnode(app, context, "addnode", "datom addnode");
-  CLI::App* node = add_noun(app, "node", "Add, show and remove nodes", "datom node ls");
+  CLI::App* node = add_noun(app, "node", "Add, show, drain and remove nodes", "datom node ls");
   add_addnode(*node, context, "add", "datom node add");
   CLI::App* ls = add_command(*node, "ls", "List the nodes", "datom node ls -o json");
   ls->callback([&context] { context.action = [&context] { return list(context); }; });
@@ -112,6 +125,7 @@ void add_node_commands(CLI::App& app, Context& context) {
   info_command->callback(
       [&context, name] { context.action = [&context, name] { return info(context, *name); }; });
 
+  add_drain_command(*node, context);
   const auto options = std::make_shared<RemoveOptions>();
   CLI::App* rm = add_command(*node, "rm", "Take a node that holds no volume out of the domain",
                              "datom node rm n1");

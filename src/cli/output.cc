@@ -11,6 +11,15 @@ namespace datom::cli {
 
 using google::protobuf::RepeatedPtrField;
 
+namespace {
+
+std::string state_text(const protocol::Volume& volume) {
+  if (volume.removing()) return "removing";
+  return volume.state() + (volume.has_move() ? ", moving" : "");
+}
+
+}  // namespace
+
 void print(Context& context, const google::protobuf::Message& message, const std::string& text) {
   if (context.options.format == Format::json) {
     context.terminal.out << protocol::to_json(message) << std::endl;
@@ -25,10 +34,18 @@ std::string joined(const RepeatedPtrField<std::string>& words) {
   return text;
 }
 
+std::string move_text(const protocol::VolumeMove& move) {
+  std::string text = move.from() + " -> " + move.to() + ", " + move.phase();
+  if (move.has_percent()) text += ", " + std::to_string(move.percent()) + " %";
+  if (!move.trouble().empty()) text += "; " + move.trouble();
+  return text;
+}
+
 std::string nodes_table(const RepeatedPtrField<protocol::Node>& nodes) {
   Table table({{"NODE"},
                {"HOST"},
                {"STATE"},
+               {"REPLICAS", Align::right},
                {"CORES", Align::right},
                {"MEMORY", Align::right},
                {"DISKS", Align::right},
@@ -36,9 +53,9 @@ std::string nodes_table(const RepeatedPtrField<protocol::Node>& nodes) {
   for (const protocol::Node& node : nodes) {
     std::uint64_t bytes = 0;
     for (const protocol::Disk& disk : node.hardware().disks()) bytes += disk.bytes();
-    table.add({node.name(), node.host(), node.state(), std::to_string(node.hardware().cores()),
-               human_size(node.hardware().memory_bytes()), human_size(bytes),
-               joined(node.services())});
+    table.add({node.name(), node.host(), node.state(), std::to_string(node.replicas()),
+               std::to_string(node.hardware().cores()), human_size(node.hardware().memory_bytes()),
+               human_size(bytes), joined(node.services())});
   }
   return table.text();
 }
@@ -62,7 +79,7 @@ std::string volumes_table(const RepeatedPtrField<protocol::Volume>& volumes) {
                {"LEADER"}});
   for (const protocol::Volume& volume : volumes) {
     table.add({volume.name(), human_size(volume.size()), std::to_string(volume.replicas()),
-               volume.access(), volume.removing() ? "removing" : volume.state(), volume.leader()});
+               volume.access(), state_text(volume), volume.leader()});
   }
   return table.text();
 }

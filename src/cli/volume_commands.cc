@@ -46,13 +46,14 @@ std::string sync_text(const protocol::VolumeMember& member) {
 std::string members_text(const protocol::Volume& volume) {
   Table table({{"SERVICE"},
                {"NODE"},
+               {"MEMBERSHIP"},
                {"STATE"},
                {"ROLE"},
                {"APPLIED", Align::right},
                {"SYNC", Align::right},
                {"TROUBLE"}});
   for (const protocol::VolumeMember& member : volume.members()) {
-    table.add({member.service(), member.node(), member.state(), member.role(),
+    table.add({member.service(), member.node(), member.membership(), member.state(), member.role(),
                member.has_applied_op() ? std::to_string(member.applied_op()) : "",
                sync_text(member), member.trouble()});
   }
@@ -68,6 +69,8 @@ std::string info_text(const protocol::Volume& volume) {
   facts.add("replicas", std::to_string(volume.replicas()));
   facts.add("access", volume.access());
   facts.add("state", volume.state() + (volume.removing() ? ", being removed" : ""));
+  if (volume.has_move()) facts.add("move", move_text(volume.move()));
+  if (!volume.replacing().empty()) facts.add("replacing", volume.replacing());
   facts.add("leader", volume.leader());
   facts.add("term", std::to_string(volume.term()));
   facts.add("commit op", std::to_string(volume.commit_op()));
@@ -182,7 +185,8 @@ void add_remove(CLI::App& volume, Context& context) {
 }  // namespace
 
 void add_volume_commands(CLI::App& app, Context& context) {
-  CLI::App* volume = add_noun(app, "volume", "Make, show and remove volumes", "datom volume ls");
+  CLI::App* volume =
+      add_noun(app, "volume", "Make, show, move and remove volumes", "datom volume ls");
   add_create(*volume, context);
   CLI::App* ls = add_command(*volume, "ls", "List the volumes", "datom volume ls -o json");
   ls->callback([&context] { context.action = [&context] { return list(context); }; });
@@ -192,6 +196,7 @@ void add_volume_commands(CLI::App& app, Context& context) {
   info_command->add_option("name", *name, "Name of the volume")->required();
   info_command->callback(
       [&context, name] { context.action = [&context, name] { return info(context, *name); }; });
+  add_move_command(*volume, context);
   add_remove(*volume, context);
 }
 

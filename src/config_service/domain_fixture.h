@@ -92,6 +92,7 @@ class FakeVolumeServer {
   bool drops_removed = true;   // its replicas of volumes that are being removed
   bool other_replica = false;  // names another replica than the one that was placed
   std::set<Uuid> wiped;        // replicas that it says it cannot use
+  std::string trouble;         // that its replicas, which take part, tell of
   std::string leader;          // of the groups, as it knows while it is none
   // As a leader: whether learners get in step, and joint voters become the only ones. Each time it
   // is asked how it is, it goes on by one of these.
@@ -146,6 +147,7 @@ class FakeVolumeServer {
       status.set_applied_op(39);
       status.set_last_op(41);
       status.set_bytes_used(bytes_used);
+      status.set_trouble(trouble);
     }
   }
 
