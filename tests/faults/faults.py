@@ -4,10 +4,10 @@
 ZooKeeper, a config service, three volume servers and the clients each have a network namespace of
 their own, on one bridge. Clients of libnbd read and write two volumes all the time, one with many
 writers and one with a writer and readers, and write down what they saw. Faults happen one after
-another; after each, the domain has to be healthy again. In the end every block is read through
-every server, with each of them as leader, and the histories are checked: every block must have
-behaved like one register (linearizability; an operation that was not answered may have taken
-effect at any time or never).
+another, leader and follower being those of the first volume; after each, the domain has to be
+healthy again. In the end every block is read through every server, with each of them as leader, and
+the histories are checked: every block must have behaved like one register (linearizability; an
+operation that was not answered may have taken effect at any time or never).
 
 For each fault: the longest that an operation waited for its answer, among those through servers
 that the fault did not touch (marked * where it touched all, or left no majority); the errors that
@@ -245,7 +245,7 @@ def play_all(options, folder):
         clients.wait_answered(SERVERS, 60, "I/O begins")
         print(f"three volume servers, up after {time.monotonic() - began:.1f} s\n\n{HEADING}", flush=True)
         results = []
-        for fault in options.faults:
+        for fault in options.faults * options.rounds:
             results.append(run_fault(fault, Play(domain, clients, disk)))
             show(results[-1])
         for recording in recordings:
@@ -264,6 +264,7 @@ def parse_options():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a few of the faults, in about a minute")
     parser.add_argument("--only", metavar="WORDS", help="those whose name contains these words")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="all of it so often (default: 1)")
     parser.add_argument("--list", action="store_true", help="show the names, do nothing")
     parser.add_argument("--keep", metavar="DIR", help="copy logs and histories there in the end")
     parser.add_argument("--datom", metavar="PROGRAM", default=TOP / "build/release/datom",
