@@ -199,9 +199,15 @@ Task<void> VolumeServer::Impl::read_volumes(coordination::Client& from, std::uin
     }
   }
   while (!stale.empty() && session == mine && !stopping) {
+    // Not stale from the moment on that it is read: a change meanwhile makes it so again.
     const std::string name = *stale.begin();
-    co_await read_volume(from, name, mine);
-    if (session == mine) stale.erase(name);
+    stale.erase(name);
+    try {
+      co_await read_volume(from, name, mine);
+    } catch (...) {
+      stale.insert(name);
+      throw;
+    }
   }
 }
 
