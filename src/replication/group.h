@@ -74,6 +74,8 @@ class Group {
   Effects begin_read_round(Instant now);
   // The journal was trimmed up to `op`, or an entry there cannot be read any more.
   void log_trimmed(Op op);
+  // Whether the journal may be emptied to go on behind `base`, an op that the leader has applied.
+  bool copy_wanted(const EntryId& base) const;
   // Copying begins: the journal is empty behind `base`. It ended: everything is durable, or it
   // failed and is to be asked for again.
   Effects copy_started(Instant now, EntryId base);

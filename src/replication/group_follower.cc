@@ -95,9 +95,11 @@ void Group::on_append(const protocol::ReplicaRecord& from, Term term,
   leadership_->sent = std::max(leadership_->sent, append.sent);
   grant_lease(term, append.lease);
 
-  if (append.copy_needed || !base_complete_) ask_for_copy();
+  // A leader that heard nothing for long may take this journal for shorter than it is.
+  const bool lacks = append.copy_needed && copy_wanted(append.previous);
+  if (lacks || !base_complete_) ask_for_copy();
   const std::size_t writes = log_writes_;
-  const bool matched = !append.copy_needed && take_entries(append, entries);
+  const bool matched = !lacks && take_entries(append, entries);
   if (!leadership_) return;  // the entries were refused as divergent
   if (!matched) {
     leadership_->join_target = std::max(leadership_->join_target, append.leader_last.op);
@@ -220,6 +222,12 @@ void Group::learn_commit(Op leader_commit) {
   if (appliable <= told_commit_) return;
   told_commit_ = appliable;
   effects_.push_back(Commit{appliable});
+}
+
+// What this journal holds behind `base` may have been acknowledged: it is dropped only where it
+// contradicts the leader's, or where this replica is no base for anybody anyway.
+bool Group::copy_wanted(const EntryId& base) const {
+  return !base_complete_ || (base.op > log_.base().op && !log_.has(base));
 }
 
 void Group::ask_for_copy() {

@@ -165,6 +165,9 @@ Task<void> Replica::Impl::adopt_base(protocol::CopyBeginReply begin) {
       throw Error(Code::unavailable, "the leader has applied op {}, this replica op {}",
                   base.op.value(), store->applied_op().value());
     }
+    if (!group->copy_wanted(base)) {
+      throw Error(Code::unavailable, "the journal reaches beyond op {} by now", base.op.value());
+    }
     apply_blocked = true;
     block_store::ReplicaState state = store->state();
     // What was applied since the checkpoint may be lost with the journal that is emptied now.

@@ -242,7 +242,13 @@ Task<std::vector<protocol::Entry>> Replica::Impl::entries_to_apply() {
     }
   }
   if (!entries.empty()) co_return entries;
-  const protocol::EntryBatch batch = co_await journal->read(first, kApplyBytes / 4);
+  protocol::EntryBatch batch;
+  try {
+    batch = co_await journal->read(first, kApplyBytes / 4);
+  } catch (const Error& error) {
+    // A tail behind the committed entries was cut meanwhile: read again.
+    if (error.code() != Code::unavailable) throw;
+  }
   for (std::size_t i = 0; i < batch.headers.size(); ++i) {
     if (batch.headers[i].op <= apply_goal) entries.push_back(batch.entry(i));
   }
@@ -279,6 +285,7 @@ Task<void> Replica::Impl::apply_next() {
   const runtime::Mutex::Holder turn = co_await apply_access.lock();
   if (store->applied_op() >= apply_goal) co_return;
   std::vector<protocol::Entry> entries = co_await entries_to_apply();
+  if (entries.empty()) co_return;
   for (protocol::Entry& entry : entries) {
     if (!sessions.apply(entry)) entry.header.kind = protocol::EntryKind::no_op;
   }
