@@ -91,7 +91,8 @@ struct ConfigService::Impl {
   // What this one knows besides the tree and its servers' answers.
   void add_upkeep(protocol::Volume& volume) const {
     volume.set_replacing(upkeep.waiting(volume.name()));
-    if (volume.has_move()) volume.mutable_move()->set_trouble(upkeep.move_trouble(volume.name()));
+    const std::string trouble = upkeep.move_trouble(volume.name());
+    if (volume.has_move() && !trouble.empty()) volume.mutable_move()->set_trouble(trouble);
   }
   // Volumes whose name is greater than `after`, as many as fit one reply. True: there are more.
   template <typename Volumes>

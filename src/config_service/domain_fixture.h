@@ -91,9 +91,10 @@ class FakeVolumeServer {
   std::optional<std::uint64_t> free_bytes;
   bool drops_removed = true;   // its replicas of volumes that are being removed
   bool other_replica = false;  // names another replica than the one that was placed
-  std::set<Uuid> wiped;        // replicas that it says it cannot use
-  std::string trouble;         // that its replicas, which take part, tell of
-  std::string leader;          // of the groups, as it knows while it is none
+  bool makes_replicas = true;
+  std::set<Uuid> wiped;  // replicas that it says it cannot use
+  std::string trouble;   // that its replicas, which take part, tell of
+  std::string leader;    // of the groups, as it knows while it is none
   // As a leader: whether learners get in step, and joint voters become the only ones. Each time it
   // is asked how it is, it goes on by one of these.
   bool learners_get_in_step = true;
@@ -127,6 +128,7 @@ class FakeVolumeServer {
   void tell_of(const protocol::VolumeRecord& volume, const std::string& asked,
                protocol::ReplicaStatusReply& reply) const {
     if (volume.removing && drops_removed) return;
+    if (!makes_replicas) return;
     const std::string id(volume.id.bytes.begin(), volume.id.bytes.end());
     if (!asked.empty() && asked != id) return;
     for (const protocol::ReplicaRecord& replica : volume.replicas) {

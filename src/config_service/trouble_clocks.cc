@@ -15,13 +15,17 @@ bool cannot_be_used(const protocol::ReplicaStatus& status) {
 }
 
 std::optional<TroubleClocks::Lost> look_at(const protocol::ReplicaRecord& replica,
-                                           const Uuid& volume, const Answers& answers) {
+                                           const protocol::VolumeRecord& volume,
+                                           const Answers& answers) {
   const auto answer = answers.find(replica.service);
   if (answer == answers.end() || !answer->second.up) {
     return TroubleClocks::Lost{{}, fmt::format("{} is down", replica.service), false};
   }
   if (!answer->second.trouble.empty()) return std::nullopt;
-  const protocol::ReplicaStatus* status = find_replica(answer->second, volume, replica.replica);
+  const protocol::ReplicaStatus* status = find_replica(answer->second, volume.id, replica.replica);
+  if (status == nullptr && replica.replica == volume.move_to) {
+    return TroubleClocks::Lost{{}, fmt::format("{} does not make it", replica.service), true};
+  }
   if (status == nullptr || !cannot_be_used(*status)) return std::nullopt;
   return TroubleClocks::Lost{{}, fmt::format("{}: {}", replica.service, status->trouble()), true};
 }
@@ -32,7 +36,7 @@ void TroubleClocks::observe(runtime::Time now, const Domain& domain, const Answe
   std::map<Uuid, Lost> lost;
   for (const auto& [name, volume] : domain.volumes) {
     for (const protocol::ReplicaRecord& replica : domain.replicas_of(volume.record)) {
-      std::optional<Lost> one = look_at(replica, volume.record.id, answers);
+      std::optional<Lost> one = look_at(replica, volume.record, answers);
       if (!one) continue;
       const Lost* before = find(replica.replica);
       one->since = before == nullptr ? now : before->since;

@@ -12,7 +12,8 @@
 namespace datom::config_service {
 
 // A replica is lost while its service is down, that is while the coordination tree says so, or
-// while its service says itself that it cannot be used. A service that is up and does not answer
+// while its service says itself that it cannot be used, or does not have the new one that it is to
+// make. A service that is up and does not answer
 // may be cut off from this process alone: nothing is known of its replicas then.
 class TroubleClocks {
  public:

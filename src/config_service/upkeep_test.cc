@@ -229,6 +229,18 @@ TEST_F(UpkeepTest, ANewReplicaThatIsLostIsWaitedForWhereThereIsNoOther) {
   expect_at_rest({"vs1", "vs2", "vs4"});
 }
 
+TEST_F(UpkeepTest, AServerThatDoesNotMakeTheNewReplicaIsLeft) {
+  make_domain(5);
+  leader().learners_get_in_step = false;
+  servers_.at("vs4")->makes_replicas = false;
+  drain("n3");
+  loop_.advance(seconds(50));
+  EXPECT_THAT(listed(), ElementsAre("vs1", "vs2", "vs3", "vs4"));
+  EXPECT_EQ(info("db").move().trouble(), "vs4 does not have this replica");
+  loop_.advance(seconds(20));
+  EXPECT_THAT(listed(), ElementsAre("vs1", "vs2", "vs3", "vs5"));
+}
+
 TEST_F(UpkeepTest, SoManyMovesAtOnceAsThePropertySays) {
   make_domain(5);
   make_volumes(6, 3);

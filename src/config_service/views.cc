@@ -113,11 +113,12 @@ protocol::VolumeMove move_view(const protocol::VolumeRecord& volume,
   return view;
 }
 
-// As the new replica tells of its copying.
-void fill_percent(protocol::VolumeMove& move, const protocol::Volume& volume) {
-  if (move.phase() != name(MovePhase::syncing)) return;
+// How the new replica is, and how far its copying has come.
+void fill_progress(protocol::VolumeMove& move, const protocol::Volume& volume) {
   for (const VolumeMember& member : volume.members()) {
-    if (member.replica() != move.to_replica() || member.sync_blocks_total() == 0) continue;
+    if (member.replica() != move.to_replica()) continue;
+    move.set_trouble(member.trouble());
+    if (move.phase() != name(MovePhase::syncing) || member.sync_blocks_total() == 0) continue;
     const std::uint64_t done = std::min(member.sync_blocks_done(), member.sync_blocks_total());
     move.set_percent(static_cast<std::uint32_t>(done * 100 / member.sync_blocks_total()));
   }
@@ -262,7 +263,7 @@ protocol::Volume volume_view(const Domain& domain, const std::string& name,
     member = member_view(domain, record, replica, answers);
     fill_membership(record, group, replica, member);
   }
-  if (move) fill_percent(*view.mutable_move(), view);
+  if (move) fill_progress(*view.mutable_move(), view);
   fill_health(view);
   fill_nbd(domain, view);
   return view;
