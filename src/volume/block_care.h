@@ -117,7 +117,10 @@ class BlockCare {
   bool stopping_ = false;
   runtime::Timer timer_;
   block_store::BlockNumber scrub_next_ = 0;
-  runtime::Time pass_begun_{};
+  bool pass_under_way_ = false;
+  std::optional<runtime::Time> pass_begun_;
+  bool all_sound_ = true;  // in this pass, as far as it has come
+  int scrub_retries_ = 0;
   std::uint64_t scrubbed_at_ = 0;
   std::uint64_t repaired_blocks_ = 0;
 

@@ -218,7 +218,10 @@ Task<rpc::Message> BlockCare::blocks(protocol::BlocksRequest request) {
 std::vector<protocol::ReplicaRecord> BlockCare::peers() const {
   std::vector<protocol::ReplicaRecord> all;
   const auto& record = replica_.group->record();
-  if (!record) return all;
+  if (!record) {
+    throw Error(Code::unavailable, "the members of volume {} are not known yet",
+                replica_.volume.name);
+  }
   const auto add = [&](const protocol::ReplicaRecord& one) {
     if (one.replica == replica_.self.replica) return;
     if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);

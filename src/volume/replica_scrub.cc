@@ -17,6 +17,7 @@ constexpr runtime::Duration kPassInterval = std::chrono::hours(1);  // between t
 // While clients' requests are under way a step waits, but not for ever.
 constexpr runtime::Duration kYield = std::chrono::milliseconds(10);
 constexpr int kMostYields = 50;
+constexpr int kMostRetries = 60;  // of a step while a peer cannot be asked
 constexpr std::uint64_t kTableEntryBytes = 16;
 
 }  // namespace
@@ -42,16 +43,14 @@ bool BlockCare::may_scrub() {
 
 Task<void> BlockCare::scrub() {
   const auto over = [this] { return stopping_ || replica_.stopping || !replica_.trouble.empty(); };
-  bool first = true;
   while (!over()) {
     const runtime::Time now = replica_.loop().now();
-    const bool begins = scrub_next_ == 0;
-    if (!may_scrub() || (begins && !first && now - pass_begun_ < kPassInterval)) {
+    const bool due = pass_under_way_ || !pass_begun_ || now - *pass_begun_ >= kPassInterval;
+    if (!due || !may_scrub()) {
       co_await pause(kIdle);
       continue;
     }
-    if (begins) pass_begun_ = now;
-    first = false;
+    if (!std::exchange(pass_under_way_, true)) pass_begun_ = now;
     for (int yields = 0; replica_.serving > 0 && yields < kMostYields && !over(); ++yields) {
       co_await pause(kYield);
     }
@@ -78,16 +77,24 @@ Task<void> BlockCare::scrub_some() {
   scrubbed_bytes_total_->add(static_cast<double>(result.bytes));
   for (const block_store::Damage& damage : result.damaged) {
     std::string trouble;
+    bool later = false;
     try {
       co_await repair(damage.version.block);
     } catch (const Error& error) {
       trouble = error.what();
+      later = error.code() == Code::unavailable;
     }
     if (stopping_ || !replica_.trouble.empty()) co_return;
-    if (!trouble.empty()) {
-      replica_.log.error("replica.block_damaged", {{"block", damage.version.block}}, trouble);
+    if (trouble.empty()) continue;
+    if (later && scrub_retries_ < kMostRetries) {
+      ++scrub_retries_;
+      co_await pause(kIdle);
+      co_return;
     }
+    all_sound_ = false;
+    replica_.log.error("replica.block_damaged", {{"block", damage.version.block}}, trouble);
   }
+  scrub_retries_ = 0;
   scrub_next_ = result.next;
   if (result.next >= blocks) co_await end_pass();
   const std::uint64_t rate = replica_.seams.properties->get(properties::kScrubBytesPerSecond);
@@ -97,13 +104,15 @@ Task<void> BlockCare::scrub_some() {
       static_cast<std::int64_t>(static_cast<double>(bytes) / static_cast<double>(rate) * 1e9)));
 }
 
-// Every content matches its entry now. Do all entries together come to what was counted?
+// If every content matches its entry now: do all entries together come to what was counted?
 Task<void> BlockCare::end_pass() {
   scrub_next_ = 0;
+  pass_under_way_ = false;
   scrubbed_at_ = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(
                                                 replica_.loop().wall_now().time_since_epoch())
                                                 .count());
   scrubbed_at_gauge_->set(static_cast<double>(scrubbed_at_));
+  if (!std::exchange(all_sound_, true)) co_return;
   const bool as_counted = co_await guarded(replica_.store->recount());
   if (as_counted) co_return;
   // A damaged entry that was overwritten left the count wrong. If it is the table that is wrong,
