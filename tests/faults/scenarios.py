@@ -129,7 +129,7 @@ def cut_for(play, seconds):
     play.domain.network.heal()
 
 
-@fault("leader cut off from the other servers")
+@fault("leader cut off from the other servers", short=True)
 def leader_cut_off(play):
     leader = play.leader()
     play.touch(leader)
