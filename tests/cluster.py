@@ -194,6 +194,10 @@ class Node:
         path = self.root / "log" / f"{self.service}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def keeps(self, volume):
+        """Whether there is a replica of the volume (by id) on its disk."""
+        return (self.root / self.service / "replicas" / volume).exists()
+
     def pid(self):
         return int((self.root / "run" / f"{self.service}.pid").read_text())
 
