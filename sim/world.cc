@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "sim/chaos.h"
 #include "sim/clients.h"
@@ -11,6 +12,7 @@
 #include "sim/history.h"
 #include "sim/invariants.h"
 #include "sim/verdict.h"
+#include "telemetry/log.h"
 
 namespace datom::sim {
 
@@ -34,12 +36,25 @@ void watch(Domain& domain, Invariants& invariants) {
   };
 }
 
+// Lines begin with the seconds since the start, as the simulation counts them.
+telemetry::Log log_of(const Options& options, std::shared_ptr<const Domain*> domain) {
+  if (!options.trace) return telemetry::Log::silent();
+  return telemetry::Log::to_stderr(telemetry::Level::debug, [domain] {
+    if (*domain == nullptr) return fmt::format("{:12.6f}", 0.0);
+    const auto since = (*domain)->loop.now().time_since_epoch() - std::chrono::hours(1);
+    return fmt::format("{:12.6f}", std::chrono::duration<double>(since).count());
+  });
+}
+
 }  // namespace
 
 Outcome run_seed(std::uint64_t seed, const Options& options) {
   const Faults faults = Faults::draw(seed, options.without);
-  options.log.info("sim", {{"seed", seed}}, faults.describe());
-  Domain domain(seed, faults, options.log);
+  const auto logged = std::make_shared<const Domain*>(nullptr);
+  const telemetry::Log log = log_of(options, logged);
+  log.info("sim", {{"seed", seed}}, faults.describe());
+  Domain domain(seed, faults, log);
+  *logged = &domain;
   const runtime::Time start = domain.loop.now();
   Verdict verdict(domain.loop);
   History history;

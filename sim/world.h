@@ -8,16 +8,15 @@
 #include <string>
 
 #include "sim/faults.h"
-#include "telemetry/log.h"
 
 namespace datom::sim {
 
 inline constexpr runtime::Duration kFaultyTime = std::chrono::seconds(8);
 
 struct Options {
-  FaultSet without;                               // classes switched off
-  runtime::Duration faulty_time = kFaultyTime;    // faults later than that do not happen
-  telemetry::Log log = telemetry::Log::silent();  // hears the servers' lines
+  FaultSet without;                             // classes switched off
+  runtime::Duration faulty_time = kFaultyTime;  // faults later than that do not happen
+  bool trace = false;                           // the servers' log lines, to standard error
 };
 
 struct Outcome {

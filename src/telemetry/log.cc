@@ -98,11 +98,12 @@ std::string_view padded_name(Level level) {
   return "error";
 }
 
-void append_time(std::string& line, std::chrono::system_clock::time_point time) {
+std::string wall_time() {
+  const auto time = std::chrono::system_clock::now();
   const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
   const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time - seconds);
-  fmt::format_to(std::back_inserter(line), "{:%Y-%m-%dT%H:%M:%S}.{:06}Z",
-                 fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)), micros.count());
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)), micros.count());
 }
 
 }  // namespace
@@ -110,6 +111,7 @@ void append_time(std::string& line, std::chrono::system_clock::time_point time) 
 // Immutable, hence thread-safe: each line is one system call.
 struct Log::Sink {
   Level level;
+  std::function<std::string()> time;
 
   void write(std::string_view line) const {
     while (!line.empty()) {
@@ -122,8 +124,12 @@ struct Log::Sink {
 };
 
 Log Log::to_stderr(Level level) {
+  return to_stderr(level, wall_time);
+}
+
+Log Log::to_stderr(Level level, std::function<std::string()> time) {
   Log log;
-  log.sink_ = std::make_shared<Sink>(Sink{level});
+  log.sink_ = std::make_shared<Sink>(Sink{level, std::move(time)});
   return log;
 }
 
@@ -139,8 +145,7 @@ Log Log::with(Field field) const {
 
 void Log::write(Level level, std::string_view event, Fields fields, std::string_view text) const {
   if (sink_ == nullptr || level < sink_->level) return;
-  std::string line;
-  append_time(line, std::chrono::system_clock::now());
+  std::string line = sink_->time();
   line += ' ';
   line += padded_name(level);
   line += ' ';

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include <concepts>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -41,6 +42,8 @@ class Log {
  public:
   // To standard error, lines of `level` and above.
   static Log to_stderr(Level level);
+  // The same, but `time` says how each line begins: for time that is not the world's.
+  static Log to_stderr(Level level, std::function<std::string()> time);
   // Nowhere: for tests.
   static Log silent();
 
