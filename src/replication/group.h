@@ -259,6 +259,7 @@ class Group {
   std::optional<Election> election_;
   Instant elector_deadline_{};
   Instant ask_again_{};
+  Instant sealing_since_{};
   Instant lock_at_{};  // from then on the lock is taken without waiting for a quorum of answers
   Term highest_seen_;  // terms promised anywhere, as far as told
   std::optional<Election::Choice> chosen_;

@@ -78,7 +78,8 @@ void Group::try_lock() {
 
 void Group::have_lock() {
   enter(ec_waiting_for_quorum, lock_acquired);
-  elector_deadline_ = now_ + 20 * options_.election_timeout;
+  // Whoever reaches coordination but no voters must not keep the lock from those who do.
+  elector_deadline_ = now_ + 3 * options_.election_timeout;
 }
 
 void Group::ask_voters() {
@@ -139,6 +140,7 @@ void Group::seal_voters(Term term) {
     return;
   }
   elector_deadline_ = now_ + 4 * options_.election_timeout;
+  sealing_since_ = now_;
   promised_ = term;
   seal_waits_.reset();
   save_promise_when_drained();
@@ -156,8 +158,8 @@ void Group::on_seal_reply(const Uuid& from, Term term, const protocol::SealReply
   choose_leader();
 }
 
-// Once everyone who is thought to be there has answered, or time is running: Q reports are enough
-// to be safe, all of them give the best choice.
+// Once everyone who is thought to be there has answered, or after two heartbeats: Q reports are
+// enough to be safe, all of them give the best choice.
 void Group::choose_leader() {
   if (pending_ || durable_promise_ < promised_) return;
   if (view_.record->term != promised_ || config_.epoch() != election_->config().epoch()) {
@@ -168,7 +170,7 @@ void Group::choose_leader() {
   const bool all_answered = std::all_of(voters.begin(), voters.end(), [&](const auto& one) {
     return election_->has_sealed(one.replica) || suspected(one.service);
   });
-  const bool hurry = now_ + 3 * options_.election_timeout >= elector_deadline_;
+  const bool hurry = now_ >= sealing_since_ + 2 * options_.heartbeat;
   if (!all_answered && !hurry) return;
   chosen_ = election_->choose(identity_.self.replica);
   if (!chosen_) return;
