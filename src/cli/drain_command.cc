@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -38,7 +39,7 @@ std::string left_text(const protocol::Node& node) {
   for (const protocol::HeldReplica& held : node.held()) {
     if (held.has_move()) return fmt::format("{}: {}", held.volume(), move_text(held.move()));
   }
-  return node.held_size() == 0 ? "" : fmt::format("{} waits", node.held(0).volume());
+  return node.held_size() == 0 ? "all have moved" : fmt::format("{} waits", node.held(0).volume());
 }
 
 std::string reasons(const protocol::Node& node) {

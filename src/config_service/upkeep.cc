@@ -85,11 +85,13 @@ Task<void> Upkeep::run() {
     } catch (const Error& error) {
       trouble = error.what();
     }
-    if (trouble.empty()) continue;
-    // What was not seen may have been well.
-    clocks_.forget();
-    next_look_ = parts_.loop.now() + kLookEvery;
-    log_.warn("upkeep.delayed", {}, trouble);
+    if (!trouble.empty()) {
+      // What was not seen may have been well.
+      clocks_.forget();
+      next_look_ = parts_.loop.now() + kLookEvery;
+      if (trouble != trouble_) log_.warn("upkeep.delayed", {}, trouble);
+    }
+    trouble_ = std::move(trouble);
   }
 }
 

@@ -88,6 +88,7 @@ class Upkeep {
   std::map<std::string, std::string> waiting_;
   runtime::Time next_look_{};
   runtime::Timer pause_;
+  std::string trouble_;  // why the last turn came to nothing
   bool woken_ = false;
   bool stopping_ = false;
 };

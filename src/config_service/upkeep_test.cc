@@ -236,7 +236,7 @@ TEST_F(UpkeepTest, AServerThatDoesNotMakeTheNewReplicaIsLeft) {
   drain("n3");
   loop_.advance(seconds(50));
   EXPECT_THAT(listed(), ElementsAre("vs1", "vs2", "vs3", "vs4"));
-  EXPECT_EQ(info("db").move().trouble(), "vs4 does not have this replica");
+  EXPECT_EQ(info("db").move().trouble(), "vs4 has not made this replica yet");
   loop_.advance(seconds(20));
   EXPECT_THAT(listed(), ElementsAre("vs1", "vs2", "vs3", "vs5"));
 }

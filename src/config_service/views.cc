@@ -74,9 +74,11 @@ VolumeMember member_view(const Domain& domain, const protocol::VolumeRecord& vol
   }
   const protocol::ReplicaStatus* status = find_replica(answer->second, volume.id, replica.replica);
   if (status == nullptr) {
+    const bool comes = replica.replica == volume.move_to;
     const bool another = has_replica(answer->second, volume.id);
-    member.set_trouble(replica.service + (another ? " has another replica of this volume"
-                                                  : " does not have this replica"));
+    member.set_trouble(replica.service + (comes     ? " has not made this replica yet"
+                                          : another ? " has another replica of this volume"
+                                                    : " does not have this replica"));
     return member;
   }
   fill_report(*status, member);

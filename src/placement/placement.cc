@@ -56,10 +56,12 @@ std::string joined(const std::vector<std::string>& reasons) {
     }
   }
   const bool only_space = nodes_with_more_room.size() >= demand.replicas;
+  const std::string what = demand.replicas == 1
+                               ? "a replica needs a node"
+                               : fmt::format("{} replicas need as many nodes", demand.replicas);
   throw Error(only_space ? Code::no_space : Code::unavailable,
-              "{} replicas need as many nodes with a volume server that can take {} bytes, found "
-              "{}{}{}{}",
-              demand.replicas, demand.bytes, usable_nodes.size(),
+              "{} with a volume server that can take {} bytes, found {}{}{}{}", what, demand.bytes,
+              usable_nodes.size(),
               usable_nodes.empty() ? "" : fmt::format(" ({})", fmt::join(usable_nodes, ", ")),
               reasons.empty() ? "" : "; left out: ", joined(reasons));
 }
