@@ -23,6 +23,7 @@ void add_completion_command(CLI::App& app, Context& context);
 void add_version_command(CLI::App& app, Context& context);
 
 // Of the nouns `volume` and `node`, in files of their own.
+void add_verify_command(CLI::App& volume, Context& context);
 void add_move_command(CLI::App& volume, Context& context);
 void add_drain_command(CLI::App& node, Context& context);
 

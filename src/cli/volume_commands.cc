@@ -197,6 +197,7 @@ void add_volume_commands(CLI::App& app, Context& context) {
   info_command->callback(
       [&context, name] { context.action = [&context, name] { return info(context, *name); }; });
   add_move_command(*volume, context);
+  add_verify_command(*volume, context);
   add_remove(*volume, context);
 }
 

@@ -14,6 +14,7 @@
 #include "config_service/property_registry.h"
 #include "config_service/replica_answers.h"
 #include "config_service/upkeep.h"
+#include "config_service/verify.h"
 #include "config_service/views.h"
 #include "config_service/volume_mover.h"
 #include "config_service/volume_registry.h"
@@ -441,6 +442,15 @@ Task<protocol::NodeInfoReply> ConfigService::node_info(protocol::NodeInfoRequest
   impl_->role.require_active();
   protocol::NodeInfoReply reply;
   *reply.mutable_node() = co_await impl_->node(request.name());
+  co_return reply;
+}
+
+Task<protocol::VerifyVolumeReply> ConfigService::verify_volume(
+    protocol::VerifyVolumeRequest request) {
+  impl_->role.require_active();
+  const Domain domain = co_await impl_->everything();
+  protocol::VerifyVolumeReply reply =
+      co_await config_service::verify_volume(impl_->caller, domain, std::move(request));
   co_return reply;
 }
 

@@ -70,6 +70,8 @@ class ConfigService {
   runtime::Task<protocol::CancelMoveReply> cancel_move(protocol::CancelMoveRequest request);
   runtime::Task<protocol::DrainNodeReply> drain_node(protocol::DrainNodeRequest request);
   runtime::Task<protocol::NodeInfoReply> node_info(protocol::NodeInfoRequest request);
+  // See verify.h.
+  runtime::Task<protocol::VerifyVolumeReply> verify_volume(protocol::VerifyVolumeRequest request);
   runtime::Task<protocol::ListPropertiesReply> list_properties(
       protocol::ListPropertiesRequest request);
   runtime::Task<protocol::GetPropertyReply> get_property(protocol::GetPropertyRequest request);

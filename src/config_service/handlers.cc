@@ -50,6 +50,7 @@ void ConfigService::register_handlers(rpc::Router& router) {
   router.on_call(method::kCancelMove, handler(this, &ConfigService::cancel_move));
   router.on_call(method::kDrainNode, handler(this, &ConfigService::drain_node));
   router.on_call(method::kNodeInfo, handler(this, &ConfigService::node_info));
+  router.on_call(method::kVerifyVolume, handler(this, &ConfigService::verify_volume));
   router.on_call(method::kListProperties, handler(this, &ConfigService::list_properties));
   router.on_call(method::kGetProperty, handler(this, &ConfigService::get_property));
   router.on_call(method::kSetProperty, handler(this, &ConfigService::set_property));

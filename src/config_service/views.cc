@@ -52,6 +52,9 @@ void fill_report(const protocol::ReplicaStatus& status, VolumeMember& member) {
   member.set_last_op(status.last_op());
   member.set_bytes_used(status.bytes_used());
   member.set_sync_bytes(status.sync_bytes());
+  member.set_scrub_position(status.scrub_position());
+  if (status.scrubbed_at() > 0) member.set_scrubbed_at(status.scrubbed_at());
+  member.set_repaired_blocks(status.repaired_blocks());
   if (status.sync_copying()) member.set_sync_blocks_done(status.sync_blocks_done());
   if (status.sync_blocks_total() > 0) member.set_sync_blocks_total(status.sync_blocks_total());
   member.set_trouble(status.trouble());

@@ -37,6 +37,8 @@ class DrainNodeRequest;
 class DrainNodeReply;
 class NodeInfoRequest;
 class NodeInfoReply;
+class VerifyVolumeRequest;
+class VerifyVolumeReply;
 class Node;
 class Property;
 class Service;

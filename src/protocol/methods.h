@@ -24,6 +24,7 @@ inline constexpr std::uint16_t kMoveVolume = 14;
 inline constexpr std::uint16_t kCancelMove = 15;
 inline constexpr std::uint16_t kDrainNode = 16;
 inline constexpr std::uint16_t kNodeInfo = 17;
+inline constexpr std::uint16_t kVerifyVolume = 18;
 
 // volume.proto: asked of a volume server.
 inline constexpr std::uint16_t kReplicaStatus = 100;  // what replicas it keeps and how they are
