@@ -141,8 +141,8 @@ class Server {
 
 class Volume : public testing::Test {
  protected:
-  Volume() {
-    for (int i = 1; i <= 3; ++i) {
+  explicit Volume(int servers = 3) {
+    for (int i = 1; i <= servers; ++i) {
       servers_.push_back(
           std::make_unique<Server>(loop_, tree_, network_, "vs" + std::to_string(i)));
     }
