@@ -19,10 +19,17 @@ namespace {
 
 constexpr std::size_t kSegment = 64 << 10;
 constexpr journal::JournalOptions kOptions{.segment_bytes = kSegment, .max_batch_bytes = 28 << 10};
-constexpr std::size_t kHeaderChecksumAt = 504;
+constexpr std::size_t kSegmentChecksumAt = 504;
 const std::string kDirectory = "/journal";
 
-enum Instruction : std::uint8_t { frame, next_block, raw, clear_sector, flip_bit, instructions };
+enum Instruction : std::uint8_t {
+  put_entry,
+  next_block,
+  raw,
+  clear_sector,
+  flip_bit,
+  instructions
+};
 
 void put_header(Input& input, MutableBytes segment) {
   const std::uint8_t how = input.byte();
@@ -31,11 +38,11 @@ void put_header(Input& input, MutableBytes segment) {
   std::copy_n(good.data(), good.size(), segment.data());
   if ((how & 2) == 0) return;
   for (std::size_t changes = input.byte() % 4; changes > 0; --changes) {
-    const std::size_t at = input.number<std::uint16_t>() % kHeaderChecksumAt;
+    const std::size_t at = input.number<std::uint16_t>() % kSegmentChecksumAt;
     segment[at] = std::byte{input.byte()};
   }
   if ((how & 4) == 0) {
-    store_le(segment.data() + kHeaderChecksumAt, checksum(segment.first(kHeaderChecksumAt)));
+    store_le(segment.data() + kSegmentChecksumAt, checksum(segment.first(kSegmentChecksumAt)));
   }
 }
 
@@ -49,7 +56,7 @@ void put_content(Input& input, MutableBytes segment) {
   };
   while (!input.empty() && at < segment.size()) {
     switch (input.byte() % instructions) {
-      case frame:
+      case put_entry:
         put(sealed_frame(input, last));
         break;
       case next_block:
@@ -149,10 +156,10 @@ std::map<std::string, std::string> seeds() {
   const auto entries = [](Output& out) {
     out.number<std::uint8_t>(0);
     for (const std::uint8_t blocks : {0, 2, 1}) {
-      out.number<std::uint8_t>(frame);
+      out.number<std::uint8_t>(put_entry);
       put_frame(out, blocks > 0 ? EntryKind::write : EntryKind::no_op, blocks);
     }
-    out.number<std::uint8_t>(next_block).number<std::uint8_t>(frame);
+    out.number<std::uint8_t>(next_block).number<std::uint8_t>(put_entry);
     put_frame(out, EntryKind::write, 1);
   };
   Output whole;
