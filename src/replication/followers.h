@@ -22,11 +22,11 @@ struct Follower {
   bool functional = false;  // its acks count
   bool copying = false;
   bool copy_needed = false;  // its journal ends below the leader's base
-  bool probing = true;   // looking for the op up to which the journals are equal; sends no entries
+  bool probing = true;  // looking for the op up to which the journals are equal; sends no entries
   std::uint64_t probe = 0;  // number of the last probe: refusals of earlier Appends are late
-  bool reading = false;  // a ReadLog for it is under way
-  Op next{1};            // next op to send: everything below is sent or known to be there
-  Op acked;              // equal to the leader's journal and durable there
+  bool reading = false;     // a ReadLog for it is under way
+  Op next{1};               // next op to send: everything below is sent or known to be there
+  Op acked;                 // equal to the leader's journal and durable there
   Op applied;
   EntryId last;             // end of its journal, as of its last answer
   std::uint64_t round = 0;  // highest read round it confirmed
