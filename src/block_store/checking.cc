@@ -91,6 +91,8 @@ runtime::Task<CheckResult> BlockStore::Impl::check(BlockNumber from, BlockNumber
     co_await check_content(std::span(found.data).subspan(i, after - i), result);
     i = after;
   }
+  std::sort(result.damaged.begin(), result.damaged.end(),
+            [](const Damage& a, const Damage& b) { return a.version.block < b.version.block; });
   co_return result;
 }
 
