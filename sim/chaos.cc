@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <string>
+
+#include "common/error.h"
+#include "protocol/config.pb.h"
 
 namespace datom::sim {
 
@@ -9,6 +13,8 @@ using runtime::Task;
 using namespace std::chrono_literals;
 
 namespace {
+const std::string kData = "/layers/0/data";
+const std::string kTable = "/layers/0/table";
 constexpr runtime::Duration kSession = 4s;  // how long coordination waits for a silent client
 }  // namespace
 
@@ -16,7 +22,10 @@ constexpr runtime::Duration kSession = 4s;  // how long coordination waits for a
 class Chaos::Plan {
  public:
   Plan(Chaos& chaos, FaultClass which, runtime::Duration full, runtime::Duration part)
-      : random_(stream(chaos.seed_, which, 1)), full_(full), part_(part) {}
+      : random_(stream(chaos.seed_, which, 1)),
+        servers_(chaos.domain_.servers.size()),
+        full_(full),
+        part_(part) {}
 
   // Calls spawn(when) for each one that happens.
   template <typename Spawn>
@@ -29,16 +38,16 @@ class Chaos::Plan {
   runtime::Duration up_to(runtime::Duration most) {
     return std::chrono::nanoseconds(random_.below(static_cast<std::uint64_t>(most.count())));
   }
-  std::size_t server() { return random_.below(kServers); }
+  std::size_t server() { return random_.below(servers_); }
   std::uint64_t below(std::uint64_t bound) { return random_.below(bound); }
   // Of one server to and from all others, or to and from another one; or only to, or only from.
   std::vector<Link> links() {
     const std::size_t at = server();
     const std::uint64_t direction = below(3);
     const bool single = below(3) == 0;
-    const std::size_t other = (at + 1 + below(kServers - 1)) % kServers;
+    const std::size_t other = (at + 1 + below(servers_ - 1)) % servers_;
     std::vector<Link> links;
-    for (std::size_t to = 0; to < kServers; ++to) {
+    for (std::size_t to = 0; to < servers_; ++to) {
       if (to == at || (single && to != other)) continue;
       if (direction != 1) links.emplace_back(at, to);
       if (direction != 2) links.emplace_back(to, at);
@@ -48,17 +57,21 @@ class Chaos::Plan {
 
  private:
   runtime::SeededRandom random_;
+  std::size_t servers_;
   runtime::Duration full_;
   runtime::Duration part_;
 };
 
 Chaos::Chaos(std::uint64_t seed, const Faults& faults, Domain& domain, Clients& clients,
-             Verdict& verdict)
+             Invariants& invariants, Verdict& verdict)
     : seed_(seed),
       faults_(faults),
       domain_(domain),
       clients_(clients),
+      invariants_(invariants),
       verdict_(verdict),
+      damaged_(stream(seed, "damaged").below(kReplicas)),
+      busy_(domain.servers.size()),
       tasks_(domain.loop, [&verdict](std::exception_ptr error) { verdict.task_failed(error); }) {}
 
 void Chaos::plan(runtime::Duration full, runtime::Duration part) {
@@ -75,7 +88,7 @@ void Chaos::plan(runtime::Duration full, runtime::Duration part) {
   });
   Plan all = of(FaultClass::crash_of_all);
   all.times(faults_.crashes_of_all, [&](runtime::Duration when, bool happens) {
-    for (std::size_t at = 0; at < kServers; ++at) {
+    for (std::size_t at = 0; at < domain_.servers.size(); ++at) {
       spawn(happens, crash(when, at, all.up_to(2s), linger()));
     }
   });
@@ -98,6 +111,8 @@ void Chaos::plan(runtime::Duration full, runtime::Duration part) {
       spawn(happens, clog(when, link, clogged.up_to(4s)));
     }
   });
+  plan_disks(full, part);
+  if (domain_.config) plan_members(full, part);
   Plan away = of(FaultClass::coordination_cut);
   away.times(faults_.coordination_cuts, [&](runtime::Duration when, bool happens) {
     const std::size_t at = away.server();
@@ -107,6 +122,191 @@ void Chaos::plan(runtime::Duration full, runtime::Duration part) {
   expiry.times(faults_.expiries, [&](runtime::Duration when, bool happens) {
     spawn(happens, expire(when, expiry.server()));
   });
+}
+
+void Chaos::plan_disks(runtime::Duration full, runtime::Duration part) {
+  const auto of = [&](FaultClass which) { return Plan(*this, which, full, part); };
+  const auto spawn = [this](bool happens, Task<void> fault) {
+    if (happens) tasks_.spawn(std::move(fault));
+  };
+  Plan refused = of(FaultClass::failed_sync);
+  refused.times(faults_.failed_syncs, [&](runtime::Duration when, bool happens) {
+    const DiskFault fault = refused.below(2) == 0 ? DiskFault::sync_fails : DiskFault::write_fails;
+    const std::string files[] = {"/journal/", kData, kTable, "/superblock"};
+    const std::size_t at = refused.server();
+    spawn(happens, refuse(when, at, fault, files[refused.below(4)]));
+  });
+  Plan unread = of(FaultClass::read_error);
+  unread.times(faults_.read_errors, [&](runtime::Duration when, bool happens) {
+    spawn(happens, damage(when, DiskFault::read_fails));
+  });
+  Plan astray = of(FaultClass::misdirect);
+  astray.times(faults_.misdirections, [&](runtime::Duration when, bool happens) {
+    const bool reads = astray.below(2) == 0;
+    spawn(happens,
+          damage(when, reads ? DiskFault::read_misdirected : DiskFault::write_misdirected));
+  });
+  Plan flips = of(FaultClass::bit_flip);
+  flips.times(faults_.bit_flips, [&](runtime::Duration when, bool happens) {
+    spawn(happens, flip(when, flips.below(kBlocks * kBlockSize * 8)));
+  });
+  Plan filled = of(FaultClass::disk_full);
+  filled.times(faults_.full_disks, [&](runtime::Duration when, bool happens) {
+    const std::size_t at = filled.server();
+    const std::uint64_t left = filled.below(2) == 0 ? filled.below(1 << 20) : 24 << 20;
+    spawn(happens, fill(when, at, left, filled.up_to(3s)));
+  });
+}
+
+// What the disk refuses stops the replica; some time later somebody restarts the machine.
+Task<void> Chaos::refuse(runtime::Duration when, std::size_t at, DiskFault fault,
+                         std::string path) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[at];
+  if (!server.up()) co_return;
+  server.disk().inject(fault, std::move(path));
+}
+
+Task<void> Chaos::damage(runtime::Duration when, DiskFault fault) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[damaged_];
+  if (server.up()) server.disk().inject(fault, kData);
+}
+
+Task<void> Chaos::flip(runtime::Duration when, std::uint64_t place) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[damaged_];
+  const std::string path = server.replica_directory() + kData;
+  const std::uint64_t byte = place / 8;
+  const std::uint64_t size = co_await server.disk().size_of(path);
+  if (byte >= size) co_return;
+  verdict_.count("disk: bit flipped");
+  server.disk().flip_bit(path, byte, static_cast<int>(place % 8));
+}
+
+Task<void> Chaos::fill(runtime::Duration when, std::size_t at, std::uint64_t left,
+                       runtime::Duration how_long) {
+  co_await domain_.pause(when);
+  Disk& disk = domain_.servers[at]->disk();
+  const std::uint64_t used = co_await disk.used();
+  verdict_.count("disk: full");
+  disk.limit(used + left);
+  co_await domain_.pause(how_long);
+  disk.limit(0);
+}
+
+void Chaos::plan_members(runtime::Duration full, runtime::Duration part) {
+  const auto of = [&](FaultClass which) { return Plan(*this, which, full, part); };
+  const auto spawn = [this](bool happens, Task<void> fault) {
+    if (happens) tasks_.spawn(std::move(fault));
+  };
+  Plan wiped = of(FaultClass::wipe);
+  wiped.times(faults_.wipe ? 1 : 0, [&](runtime::Duration when, bool happens) {
+    spawn(happens, wipe(when, wiped.up_to(3s)));
+  });
+  Plan moves = of(FaultClass::move);
+  moves.times(faults_.moves, [&](runtime::Duration when, bool happens) {
+    const std::size_t which = moves.below(kReplicas);
+    const std::size_t to = moves.server();
+    spawn(happens, move(when, which, to));
+    const bool undone = moves.below(3) == 0;
+    const runtime::Duration until = when + moves.up_to(2s);
+    spawn(happens && undone, cancel_move(until));
+  });
+  Plan drains = of(FaultClass::drain);
+  drains.times(faults_.drains, [&](runtime::Duration when, bool happens) {
+    const std::size_t at = drains.server();
+    spawn(happens, drain(when, at, drains.up_to(6s)));
+  });
+  Plan restarts = of(FaultClass::config_restart);
+  restarts.times(faults_.config_restarts, [&](runtime::Duration when, bool happens) {
+    spawn(happens, restart_config(when));
+  });
+}
+
+// A machine comes back with another, empty disk: what it kept is replaced. One of a run: it is the
+// one whose blocks are damaged, too.
+Task<void> Chaos::wipe(runtime::Duration when, runtime::Duration away) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[damaged_];
+  if (!server.up() || busy_[damaged_]) co_return;
+  busy_[damaged_] = true;
+  verdict_.count("disk: wiped");
+  for (const auto* voters : {&domain_.record.voters, &domain_.record.next_voters}) {
+    for (const protocol::ReplicaRecord& voter : *voters) {
+      if (voter.service == server.name()) invariants_.wiped(voter.replica);
+    }
+  }
+  server.kill(0s);
+  while (clients_.attached(damaged_) > 0) co_await domain_.pause(1ms);
+  co_await server.bury();
+  server.disk().replace();
+  co_await domain_.pause(away);
+  co_await server.start();
+  busy_[damaged_] = false;
+}
+
+// Whether the config service did as it was asked.
+template <typename Request, typename Reply>
+Task<bool> Chaos::ask_config(Task<Reply> (config_service::ConfigService::*ask)(Request),
+                             Request request) {
+  while (config_restarts_) co_await domain_.pause(1ms);
+  ++config_asked_;
+  bool done = false;
+  try {
+    co_await (domain_.config->service().*ask)(std::move(request));
+    done = true;
+  } catch (const Error&) {
+  }
+  --config_asked_;
+  co_return done;
+}
+
+Task<void> Chaos::move(runtime::Duration when, std::size_t which, std::size_t to) {
+  co_await domain_.pause(when);
+  if (which >= domain_.record.voters.size()) co_return;
+  protocol::MoveVolumeRequest request;
+  request.set_name(kVolume);
+  request.set_from(domain_.record.voters[which].service);
+  request.set_to(domain_.servers[to]->name());
+  const bool begun = co_await ask_config(&config_service::ConfigService::move_volume, request);
+  verdict_.count(begun ? "move" : "move refused");
+}
+
+Task<void> Chaos::cancel_move(runtime::Duration when) {
+  co_await domain_.pause(when);
+  protocol::CancelMoveRequest request;
+  request.set_name(kVolume);
+  request.set_wait_ms(1000);
+  const bool done = co_await ask_config(&config_service::ConfigService::cancel_move, request);
+  verdict_.count(done ? "move undone" : "move not undone in time, or at all");
+}
+
+Task<void> Chaos::drain(runtime::Duration when, std::size_t at, runtime::Duration how_long) {
+  co_await domain_.pause(when);
+  verdict_.count("drain");
+  for (const bool cancel : {false, true}) {
+    protocol::DrainNodeRequest request;
+    request.set_name("node-" + domain_.servers[at]->name());
+    request.set_cancel(cancel);
+    bool done = false;
+    for (int attempt = 0; attempt < 50 && !done; ++attempt) {
+      done = co_await ask_config(&config_service::ConfigService::drain_node, request);
+      if (!done) co_await domain_.pause(100ms);
+    }
+    if (!done) verdict_.fail("the config service does not drain a node, or does not stop to");
+    if (!cancel) co_await domain_.pause(how_long);
+  }
+}
+
+Task<void> Chaos::restart_config(runtime::Duration when) {
+  co_await domain_.pause(when);
+  while (config_restarts_) co_await domain_.pause(1ms);
+  config_restarts_ = true;
+  while (config_asked_ > 0) co_await domain_.pause(1ms);
+  verdict_.count("config service restarted");
+  co_await domain_.config->restart();
+  config_restarts_ = false;
 }
 
 Task<void> Chaos::crash(runtime::Duration when, std::size_t at, runtime::Duration away,

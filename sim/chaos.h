@@ -1,13 +1,16 @@
 // Injects a seed's faults while clients work.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "runtime/task_group.h"
 #include "sim/clients.h"
 #include "sim/domain.h"
 #include "sim/faults.h"
+#include "sim/invariants.h"
 #include "sim/verdict.h"
 
 namespace datom::sim {
@@ -15,7 +18,7 @@ namespace datom::sim {
 class Chaos {
  public:
   Chaos(std::uint64_t seed, const Faults& faults, Domain& domain, Clients& clients,
-        Verdict& verdict);
+        Invariants& invariants, Verdict& verdict);
 
   // Spreads the faults over a time of `full`, those of its first `part` happen.
   void plan(runtime::Duration full, runtime::Duration part);
@@ -32,16 +35,39 @@ class Chaos {
   runtime::Task<void> partition(runtime::Duration when, std::vector<Link> links,
                                 std::vector<runtime::Duration> how_long);
   runtime::Task<void> clog(runtime::Duration when, Link link, runtime::Duration how_long);
+  void plan_disks(runtime::Duration full, runtime::Duration part);
+  runtime::Task<void> refuse(runtime::Duration when, std::size_t at, DiskFault fault,
+                             std::string path);
+  runtime::Task<void> damage(runtime::Duration when, DiskFault fault);
+  runtime::Task<void> flip(runtime::Duration when, std::uint64_t place);
+  runtime::Task<void> fill(runtime::Duration when, std::size_t at, std::uint64_t left,
+                           runtime::Duration how_long);
+  void plan_members(runtime::Duration full, runtime::Duration part);
+  runtime::Task<void> wipe(runtime::Duration when, runtime::Duration away);
+  runtime::Task<void> move(runtime::Duration when, std::size_t which, std::size_t to);
+  runtime::Task<void> cancel_move(runtime::Duration when);
+  runtime::Task<void> drain(runtime::Duration when, std::size_t at, runtime::Duration how_long);
+  runtime::Task<void> restart_config(runtime::Duration when);
   runtime::Task<void> cut_coordination(runtime::Duration when, std::size_t at,
                                        runtime::Duration how_long);
   runtime::Task<void> expire(runtime::Duration when, std::size_t at);
+
+  template <typename Request, typename Reply>
+  runtime::Task<bool> ask_config(
+      runtime::Task<Reply> (config_service::ConfigService::*ask)(Request), Request request);
 
   const std::uint64_t seed_;
   const Faults faults_;
   Domain& domain_;
   Clients& clients_;
+  Invariants& invariants_;
   Verdict& verdict_;
-  std::array<bool, kServers> busy_{};  // a fault is under way at that server
+  // The atlas: blocks at rest are damaged at one server only, so that a good copy of each op is
+  // somewhere.
+  std::size_t damaged_;
+  std::vector<bool> busy_;  // a fault is under way at that server
+  bool config_restarts_ = false;
+  std::size_t config_asked_ = 0;  // questions under way
   runtime::TaskGroup tasks_;
 };
 

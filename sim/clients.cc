@@ -26,6 +26,8 @@ Buffer block_of(Value value) {
   return block;
 }
 
+}  // namespace
+
 std::optional<Value> value_of(const std::byte* block) {
   const auto value = load_le<Value>(block);
   for (std::size_t at = 0; at < kBlockSize; at += 8) {
@@ -33,8 +35,6 @@ std::optional<Value> value_of(const std::byte* block) {
   }
   return value;
 }
-
-}  // namespace
 
 // One connection to one process of a server.
 struct Clients::Attachment {
@@ -48,6 +48,7 @@ struct Clients::Attachment {
   bool opening = true;
   bool left = false;  // the client is gone: it hears no answers any more
   std::unique_ptr<volume::VolumeClient> client;
+  Session* session = nullptr;
   runtime::TaskGroup requests;
 };
 
@@ -56,6 +57,7 @@ Clients::Clients(std::uint64_t seed, Domain& domain, History& history, Verdict& 
       history_(history),
       verdict_(verdict),
       random_(stream(seed, "clients")),
+      attached_(domain.servers.size()),
       tasks_(domain.loop, [&verdict](std::exception_ptr error) { verdict.task_failed(error); }) {}
 
 void Clients::start() {
@@ -69,7 +71,7 @@ bool Clients::alive(const Attachment& attachment) const {
 
 Task<void> Clients::client() {
   while (!finishing_) {
-    const std::size_t at = random_.below(kServers);
+    const std::size_t at = random_.below(domain_.servers.size());
     if (domain_.servers[at]->up()) {
       co_await attach(at);
     } else {
@@ -83,6 +85,7 @@ Task<void> Clients::client() {
 Task<void> Clients::attach(std::size_t server) {
   auto attachment = std::make_unique<Attachment>(domain_, verdict_, server);
   ++attached_[server];
+  attachment->session = &sessions_.emplace_back();
   tasks_.spawn(open(*attachment));
   co_await until_opened(*attachment);
   if (attachment->client && alive(*attachment)) co_await use(*attachment);
@@ -147,6 +150,8 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
     std::memcpy(data.mutable_data() + i * kBlockSize, block_of(value).data(), kBlockSize);
     handles.push_back(history_.write_begins(first + i, value, now()));
   }
+  Session& session = *through.session;
+  if (!session.asked) session.asked = now();
   bool done = false;
   co_await runtime::switch_to(domain_.servers[through.at]->loop());
   try {
@@ -154,9 +159,14 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
     done = true;
   } catch (const Error& error) {
     verdict_.trace(static_cast<std::uint64_t>(error.code()));
+    if (error.code() == Code::unavailable) session.renewed = true;
   }
   co_await runtime::switch_to(domain_.loop);
-  if (!done || !alive(through)) co_return;  // unknown: it may still happen
+  if (!done || !alive(through)) {  // unknown: it may still happen
+    session.unknown.insert(session.unknown.end(), handles.begin(), handles.end());
+    co_return;
+  }
+  if (!session.opened) session.opened = now();
   for (const History::Handle handle : handles) history_.write_ends(handle, now());
   verdict_.trace(last_value_);
 }
@@ -181,7 +191,21 @@ Task<void> Clients::read(Attachment& through, std::uint64_t first, std::uint64_t
       co_return;
     }
     history_.read(first + i, *value, begin, now());
+    last_values_[first + i] = *value;
     verdict_.trace(*value);
+  }
+}
+
+void Clients::bound_fenced_writes() {
+  for (const Session& fenced : sessions_) {
+    if (!fenced.opened || fenced.renewed) continue;  // it is not known which session was first
+    std::optional<Moment> by;
+    for (const Session& other : sessions_) {
+      const bool later = other.opened && !other.renewed && *other.asked > *fenced.opened;
+      if (later && (!by || *other.opened < *by)) by = other.opened;
+    }
+    if (!by) continue;
+    for (const History::Handle write : fenced.unknown) history_.takes_effect_by(write, *by);
   }
 }
 

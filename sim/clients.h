@@ -2,8 +2,12 @@
 // production client code, attach to one server after another, and write down what they saw.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
 
 #include "runtime/task_group.h"
 #include "sim/domain.h"
@@ -12,6 +16,9 @@
 #include "volume/client.h"
 
 namespace datom::sim {
+
+// The number that a block of a client's bears; nullopt where it is of several writes.
+std::optional<Value> value_of(const std::byte* block);
 
 class Clients {
  public:
@@ -27,9 +34,21 @@ class Clients {
   std::size_t attached(std::size_t server) const { return attached_[server]; }
   // Reads every block through a server, when all is well.
   runtime::Task<void> read_everything(std::size_t server);
+  // What that showed.
+  const std::map<std::uint64_t, Value>& last_values() const { return last_values_; }
+  // Access exclusive: who opened a session closed all others. What was under way in those and has
+  // an unknown outcome took effect before that, or never will. When all is over.
+  void bound_fenced_writes();
 
  private:
   struct Attachment;
+  // What is known of the session of one attachment, which its first write opens.
+  struct Session {
+    std::optional<Moment> asked;   // its first write was asked for
+    std::optional<Moment> opened;  // a write of it was answered
+    bool renewed = false;          // it may have had several
+    std::vector<History::Handle> unknown;
+  };
 
   runtime::Task<void> client();
   runtime::Task<void> attach(std::size_t server);
@@ -46,8 +65,10 @@ class Clients {
   History& history_;
   Verdict& verdict_;
   runtime::SeededRandom random_;
-  std::array<std::size_t, kServers> attached_{};
+  std::vector<std::size_t> attached_;
   Value last_value_ = 0;
+  std::map<std::uint64_t, Value> last_values_;
+  std::deque<Session> sessions_;
   bool finishing_ = false;
   runtime::TaskGroup tasks_;
 };

@@ -19,6 +19,11 @@ class Convergence {
   std::uint64_t highest_term() const { return highest_term_; }
 
  private:
+  runtime::Task<void> restart_stopped();
+  runtime::Task<void> repair();
+  runtime::Task<void> compare_files();
+  runtime::Task<protocol::ReplicaStatus> status_of(protocol::ReplicaRecord voter);
+  Server& server_of(const protocol::ReplicaRecord& voter);
   runtime::Task<bool> reached(std::string& what);
 
   Domain& domain_;

@@ -89,6 +89,7 @@ struct Disk::State {
   runtime::SeededRandom places;
   const runtime::Duration slowest;
   std::unique_ptr<runtime::MemoryDisk> memory;
+  std::vector<std::unique_ptr<runtime::MemoryDisk>> replaced;  // somebody may still look at one
   std::map<DiskFault, std::string> armed;
   std::map<DiskFault, std::uint64_t> happened;
   bool failing = false;  // a sync or write has failed, which nobody knows yet
@@ -240,6 +241,7 @@ void Disk::crash() {
 }
 
 void Disk::replace() {
+  state_->replaced.push_back(std::move(state_->memory));
   state_->memory = std::make_unique<runtime::MemoryDisk>();
 }
 
@@ -249,6 +251,25 @@ void Disk::limit(std::uint64_t bytes) {
 
 void Disk::inject(DiskFault fault, std::string path) {
   state_->armed[fault] = std::move(path);
+}
+
+void Disk::calm() {
+  state_->armed.clear();
+  limit(0);
+}
+
+Task<std::uint64_t> Disk::size_of(std::string path) {
+  const std::unique_ptr<runtime::Filesystem> files = look();
+  const bool there = co_await files->exists(path);
+  if (!there) co_return 0;
+  const std::unique_ptr<runtime::File> file = co_await files->open(path, {});
+  co_return co_await file->size();
+}
+
+Task<std::uint64_t> Disk::used() {
+  const std::unique_ptr<runtime::Filesystem> files = look();
+  const runtime::SpaceInfo space = co_await files->space("/");
+  co_return space.total - space.available;
 }
 
 void Disk::flip_bit(const std::string& path, std::uint64_t byte, int bit) {

@@ -26,7 +26,7 @@ class Disk {
 
   // For one process.
   std::unique_ptr<runtime::Filesystem> mount();
-  // As seen by nobody's process, at once.
+  // Beside all processes: at once, and never failing.
   std::unique_ptr<runtime::Filesystem> look();
 
   // A power cut.
@@ -37,6 +37,11 @@ class Disk {
   void limit(std::uint64_t bytes);
   // Befalls the next operation of the kind, on files whose path contains `path`.
   void inject(DiskFault fault, std::string path);
+  // What was injected and has not happened yet will not; space is there.
+  void calm();
+  // 0: there is no such file.
+  runtime::Task<std::uint64_t> size_of(std::string path);
+  runtime::Task<std::uint64_t> used();
   void flip_bit(const std::string& path, std::uint64_t byte, int bit);
   // Faults that happened, by kind.
   void count_faults(Verdict& verdict) const;

@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 
+#include "config_service/init.h"
 #include "coordination/client.h"
+#include "protocol/config.pb.h"
 #include "protocol/records.h"
 #include "runtime/wait.h"
 
@@ -16,11 +18,17 @@ const std::string kDomain = "sim";
 
 Domain::Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& log)
     : network(loop, stream(seed, "network").next()),
+      random_(stream(seed, "domain")),
       record_changed_(loop),
       tasks_(loop, [](std::exception_ptr error) { std::rethrow_exception(error); }) {
   admin_ = tree.open_session(loop);
+  if (faults.membership()) {
+    config = std::make_unique<ConfigServer>(loop, tree, network, kDomain,
+                                            stream(seed, "config service").next(), log);
+  }
   runtime::SeededRandom drifts = stream(seed, FaultClass::drift, 1);
-  for (std::size_t i = 0; i < kServers; ++i) {
+  const std::size_t many = faults.membership() ? kReplicas + 2 : kReplicas;
+  for (std::size_t i = 0; i < many; ++i) {
     const std::string name = fmt::format("vs{}", i + 1);
     const auto widest = static_cast<std::uint64_t>(faults.drift);
     Server::Traits traits;
@@ -32,7 +40,9 @@ Domain::Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& l
 }
 
 Task<void> Domain::start(const Faults& faults, OnRecord on_record) {
+  co_await create_tree(faults);
   co_await create_volume(faults);
+  if (config) co_await config->start();
   tasks_.spawn(follow_record(std::move(on_record)));
   for (auto& server : servers) co_await server->start();
   network.faults = faults.network;
@@ -42,6 +52,7 @@ Task<void> Domain::stop() {
   stopping_ = true;
   record_changed_.set();
   co_await tasks_.close();
+  if (config) co_await config->stop();
 }
 
 Task<void> Domain::follow_record(OnRecord on_record) {
@@ -49,9 +60,17 @@ Task<void> Domain::follow_record(OnRecord on_record) {
   while (!stopping_) {
     record_changed_.clear();
     const auto node = co_await admin_->get(record_path_, [this] { record_changed_.set(); }, watch);
-    if (node) on_record(protocol::GroupRecord::from_json(node->data));
+    if (node) {
+      record = protocol::GroupRecord::from_json(node->data);
+      on_record(record);
+    }
     co_await record_changed_.wait();
   }
+}
+
+Task<bool> Domain::moving() {
+  const auto node = co_await admin_->get(protocol::paths::volume(kDomain, kVolume));
+  co_return !protocol::VolumeRecord::from_json(node->data).move_to.is_nil();
 }
 
 Task<void> Domain::until(runtime::Time time) {
@@ -59,31 +78,48 @@ Task<void> Domain::until(runtime::Time time) {
   co_await timer.sleep_until(time);
 }
 
-Task<void> Domain::create_volume(const Faults& faults) {
-  namespace paths = protocol::paths;
-  protocol::VolumeRecord record;
-  record.id = Uuid::from_random(7, 7);
-  record.name = kVolume;
-  record.size = kVolumeSize;
-  record.access = faults.shared ? protocol::Access::shared : protocol::Access::exclusive;
-  for (std::uint64_t i = 0; i < kServers; ++i) {
-    record.replicas.push_back({servers[i]->name(), Uuid::from_random(i + 1, 9)});
-  }
-  protocol::GroupRecord group;
-  group.voters = record.replicas;
-  for (const std::string& path :
-       {paths::volumes(kDomain), paths::groups(kDomain), paths::properties(kDomain)}) {
-    co_await coordination::ensure_path(*admin_, path);
-  }
-  record_path_ = paths::group(kDomain, record.id);
-  co_await admin_->create(record_path_, group.to_json());
-  co_await admin_->create(paths::group_members(kDomain, record.id), "");
-  co_await admin_->create(paths::group_locks(kDomain, record.id), "");
-  co_await admin_->create(paths::volume(kDomain, kVolume), record.to_json());
+Task<void> Domain::create_tree(const Faults& faults) {
+  protocol::InitRequest request;
+  request.set_domain(kDomain);
+  co_await config_service::make_tree(*admin_, random_, std::move(request));
+  for (const auto& server : servers) co_await register_server(server->name());
   if (faults.tiny_journal) {
     co_await set_property("journal.retention_bytes", "1048576");
     co_await set_property("checkpoint.interval_ms", "200");
   }
+  if (faults.wipe) co_await set_property("replace.after_ms", "2000");
+}
+
+// On a node of its own.
+Task<void> Domain::register_server(std::string service) {
+  protocol::NodeRecord node;
+  node.uuid = Uuid::from_random(random_.next(), random_.next());
+  node.host = "host-" + service;
+  const std::string name = "node-" + service;
+  co_await admin_->create(protocol::paths::node(kDomain, name), node.to_json());
+  protocol::ServiceRecord of_service;
+  of_service.node = name;
+  of_service.port = 7400;
+  co_await admin_->create(protocol::paths::service(kDomain, service), of_service.to_json());
+}
+
+Task<void> Domain::create_volume(const Faults& faults) {
+  namespace paths = protocol::paths;
+  protocol::VolumeRecord volume;
+  volume.id = kVolumeId;
+  volume.name = kVolume;
+  volume.size = kVolumeSize;
+  volume.access = faults.shared ? protocol::Access::shared : protocol::Access::exclusive;
+  for (std::uint64_t i = 0; i < kReplicas; ++i) {
+    volume.replicas.push_back({servers[i]->name(), Uuid::from_random(i + 1, 9)});
+  }
+  protocol::GroupRecord group;
+  group.voters = volume.replicas;
+  record_path_ = paths::group(kDomain, volume.id);
+  co_await admin_->create(record_path_, group.to_json());
+  co_await admin_->create(paths::group_members(kDomain, volume.id), "");
+  co_await admin_->create(paths::group_locks(kDomain, volume.id), "");
+  co_await admin_->create(paths::volume(kDomain, kVolume), volume.to_json());
 }
 
 Task<void> Domain::set_property(std::string name, std::string value) {

@@ -13,6 +13,7 @@
 #include "runtime/task_group.h"
 #include "runtime/virtual_loop.h"
 #include "runtime/wait.h"
+#include "sim/config_server.h"
 #include "sim/faults.h"
 #include "sim/network.h"
 #include "sim/server.h"
@@ -20,10 +21,9 @@
 
 namespace datom::sim {
 
-inline constexpr std::size_t kServers = 3;
+inline constexpr std::size_t kReplicas = 3;
 inline constexpr std::uint64_t kBlocks = 8;  // that clients use: few, so that operations meet
 inline constexpr std::uint64_t kVolumeSize = 16 << 20;
-inline const std::string kVolume = "v";
 
 class Domain {
  public:
@@ -35,6 +35,9 @@ class Domain {
   runtime::Task<void> start(const Faults& faults, OnRecord on_record);
   runtime::Task<void> stop();
 
+  // A replica is on its way to another server.
+  runtime::Task<bool> moving();
+
   runtime::Task<void> until(runtime::Time time);
   runtime::Task<void> pause(runtime::Duration duration) { return until(loop.now() + duration); }
 
@@ -42,13 +45,19 @@ class Domain {
   coordination::MemoryTree tree;
   Network network;
   std::vector<std::unique_ptr<Server>> servers;
+  std::unique_ptr<ConfigServer> config;  // where replicas may move
+  // The group's record as it was a moment ago.
+  protocol::GroupRecord record;
 
  private:
+  runtime::Task<void> create_tree(const Faults& faults);
+  runtime::Task<void> register_server(std::string service);
   runtime::Task<void> create_volume(const Faults& faults);
   runtime::Task<void> set_property(std::string name, std::string value);
 
   runtime::Task<void> follow_record(OnRecord on_record);
 
+  runtime::SeededRandom random_;
   std::unique_ptr<coordination::Client> admin_;
   std::string record_path_;
   bool stopping_ = false;

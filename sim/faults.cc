@@ -10,9 +10,11 @@ namespace datom::sim {
 namespace {
 
 constexpr std::array<std::string_view, kFaultClasses> kNames = {
-    "loss",         "repeat",       "reorder", "replay",    "delay", "slow_disk",        "crash",
-    "crash_of_all", "drift",        "freeze",  "partition", "clog",  "coordination_cut", "expiry",
-    "lingering",    "tiny_journal", "shared"};
+    "loss",         "repeat",       "reorder",        "replay",           "delay",     "slow_disk",
+    "crash",        "crash_of_all", "drift",          "freeze",           "partition", "clog",
+    "failed_sync",  "read_error",   "bit_flip",       "misdirect",        "disk_full", "wipe",
+    "move",         "drain",        "config_restart", "coordination_cut", "expiry",    "lingering",
+    "tiny_journal", "shared"};
 
 // One class's share of a seed.
 class Draw {
@@ -73,6 +75,15 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.drift = of(FaultClass::drift).some(70, 5000);
   faults.freezes = of(FaultClass::freeze).some(50, 6);
   faults.clogs = of(FaultClass::clog).some(40, 4);
+  faults.failed_syncs = of(FaultClass::failed_sync).some(30, 4);
+  faults.read_errors = of(FaultClass::read_error).some(30, 6);
+  faults.bit_flips = of(FaultClass::bit_flip).some(40, 30);
+  faults.misdirections = of(FaultClass::misdirect).some(30, 10);
+  faults.full_disks = of(FaultClass::disk_full).some(30, 3);
+  faults.wipe = of(FaultClass::wipe).yes(20);
+  faults.moves = of(FaultClass::move).some(35, 6);
+  faults.drains = of(FaultClass::drain).some(15, 2);
+  faults.config_restarts = of(FaultClass::config_restart).some(30, 3);
   faults.partitions = of(FaultClass::partition).some(50, 4);
   faults.coordination_cuts = of(FaultClass::coordination_cut).some(40, 3);
   faults.expiries = of(FaultClass::expiry).some(40, 3);
@@ -101,6 +112,15 @@ std::string Faults::describe() const {
   add("freezes", freezes);
   add("partitions", partitions);
   add("clogs", clogs);
+  add("failed syncs", failed_syncs);
+  add("read errors", read_errors);
+  add("bit flips", bit_flips);
+  add("misdirections", misdirections);
+  add("full disks", full_disks);
+  add("wiped disk", wipe ? 1 : 0);
+  add("moves", moves);
+  add("drains", drains);
+  add("config service restarts", config_restarts);
   add("coordination cuts", coordination_cuts);
   add("expiries", expiries);
   if (lingering) text += ", lingering";

@@ -27,6 +27,15 @@ enum class FaultClass : unsigned {
   freeze,            // a process stands still for a while, as by SIGSTOP
   partition,         // one server cut off, or one link, both ways or one way
   clog,              // links hold everything back for a while
+  failed_sync,       // a sync or write fails: the replica must stop
+  read_error,        // a read of blocks fails
+  bit_flip,          // in a block at rest
+  misdirect,         // a write or read of blocks goes elsewhere
+  disk_full,         // for a while
+  wipe,              // a server comes back with an empty disk
+  move,              // replicas move to other servers, by the config service; or it is undone
+  drain,             // all replicas of a node are to leave it
+  config_restart,    // the config service ends and another one goes on
   coordination_cut,  // a server cannot reach coordination for a while
   expiry,            // of a live server's session
   lingering,         // a dead server's ephemeral nodes stay for some seconds
@@ -61,6 +70,18 @@ struct Faults {
   int freezes = 0;
   int partitions = 0;
   int clogs = 0;
+  int failed_syncs = 0;
+  int read_errors = 0;
+  int bit_flips = 0;
+  int misdirections = 0;
+  int full_disks = 0;
+  bool wipe = false;
+  int moves = 0;
+  int drains = 0;
+  int config_restarts = 0;
+
+  // Whether replicas may go to other servers than those they began on.
+  bool membership() const { return wipe || moves > 0 || drains > 0; }
   int coordination_cuts = 0;
   int expiries = 0;
   bool lingering = false;

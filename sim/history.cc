@@ -47,13 +47,17 @@ std::optional<std::string> conflict(std::vector<Cluster> clusters) {
 }  // namespace
 
 History::Handle History::write_begins(std::uint64_t block, Value value, Moment now) {
-  writes_.push_back({block, value, now, std::nullopt});
+  writes_.push_back({block, value, now, std::nullopt, std::nullopt});
   return writes_.size() - 1;
 }
 
 void History::write_ends(Handle write, Moment now) {
   writes_[write].end = now;
   ++acknowledged_;
+}
+
+void History::takes_effect_by(Handle write, Moment by) {
+  writes_[write].by = by;
 }
 
 void History::read(std::uint64_t block, Value value, Moment begin, Moment end) {
@@ -68,7 +72,7 @@ std::optional<std::string> History::violation() const {
     cluster.value = write.value;
     cluster.write_begin = write.begin;
     cluster.last_begin = write.begin;
-    cluster.first_end = write.end.value_or(Moment::max());
+    cluster.first_end = write.end.value_or(write.by.value_or(Moment::max()));
     seen[write.block][write.value] = write.end.has_value();
   }
   for (const Read& read : reads_) {
@@ -107,7 +111,8 @@ std::string History::of_block(std::uint64_t block) const {
   std::multimap<Moment, std::string> lines;
   for (const Write& write : writes_) {
     if (write.block != block) continue;
-    const std::string end = write.end ? fmt::format("{}", write.end->count()) : "unknown";
+    std::string end = write.end ? fmt::format("{}", write.end->count()) : "unknown";
+    if (!write.end && write.by) end += fmt::format(", not after {}", write.by->count());
     lines.emplace(write.begin,
                   fmt::format("{} to {} write {}", write.begin.count(), end, write.value));
   }

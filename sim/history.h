@@ -23,6 +23,8 @@ class History {
   // A write of `value` to `block` was asked for. Unless it ends, its outcome is unknown.
   Handle write_begins(std::uint64_t block, Value value, Moment now);
   void write_ends(Handle write, Moment now);
+  // The write's outcome is unknown; but if it takes effect at all, it does so before `by`.
+  void takes_effect_by(Handle write, Moment by);
   // A read that was asked for at `begin` showed `value`.
   void read(std::uint64_t block, Value value, Moment begin, Moment end);
 
@@ -41,6 +43,7 @@ class History {
     Value value;
     Moment begin;
     std::optional<Moment> end;
+    std::optional<Moment> by;
   };
   struct Read {
     std::uint64_t block;

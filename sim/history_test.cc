@@ -62,6 +62,17 @@ TEST(History, AWriteOfUnknownOutcomeMayHappenLaterOrNever) {
   EXPECT_NE(history.violation(), std::nullopt) << "it cannot un-happen";
 }
 
+TEST(History, AWriteOfUnknownOutcomeThatWasFencedMayNotHappenLater) {
+  History history;
+  const auto unknown = history.write_begins(1, 7, 1ns);
+  history.write_ends(history.write_begins(1, 8, 2ns), 3ns);
+  history.takes_effect_by(unknown, 4ns);
+  history.read(1, 8, 5ns, 6ns);
+  EXPECT_EQ(history.violation(), std::nullopt) << "it may never happen";
+  history.read(1, 7, 7ns, 8ns);
+  EXPECT_NE(history.violation(), std::nullopt);
+}
+
 TEST(History, AValueThatNobodyWroteIsAFailure) {
   History history;
   history.read(1, 9, 1ns, 2ns);

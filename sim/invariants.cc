@@ -216,7 +216,7 @@ void Invariants::on_append_reply(const GroupMessage& message, const protocol::Ap
   Replica& sender = replicas_[message.from];
   if (reply.last.op == Op(0) && !reply.matched) return;  // it merely says that its term is higher
   same_id(message, reply.last);
-  keeps_acked(message, reply.last);
+  if (!reply.copying) keeps_acked(message, reply.last);
   if (reply.applied > possible_) {
     fail(message, fmt::format("AppliedLeCommit: it applied op {}, at most op {} can be committed",
                               reply.applied.value(), possible_.value()));
@@ -238,7 +238,7 @@ void Invariants::on_seal_reply(const GroupMessage& message, const protocol::Seal
   same_id(message, reply.last);
   if (!reply.sealed) return;
   if (reply.promised < message.term) fail(message, "it seals a term without having promised it");
-  keeps_acked(message, reply.last);
+  if (reply.base_complete && reply.head_certain) keeps_acked(message, reply.last);
   replicas_[message.from].seals[message.term] = reply;
 }
 
@@ -270,6 +270,7 @@ void Invariants::on_become_leader(const GroupMessage& message,
 void Invariants::sent(const rpc::Message& carried, bool silent) {
   const GroupMessage message = protocol::decode_group_message(carried.header);
   ++checked_;
+  if (wiped_.contains(message.from)) fail(message, "NoAmnesiacVote: its disk was wiped");
   if (silent) fail(message, "FailStop: it speaks although its disk refused it a sync or a write");
   if (const auto* append = std::get_if<protocol::Append>(&message.body)) {
     on_append(message, *append, carried.payload);

@@ -24,7 +24,9 @@ class Invariants {
   Invariants(const runtime::Loop& world, Verdict& verdict) : world_(world), verdict_(verdict) {}
 
   void record_is(const protocol::GroupRecord& record);
-  // `silent`: since when the sender's disk has refused it something, so that it must say nothing.
+  // A replica that voted has lost its disk: nobody speaks in its name any more.
+  void wiped(const Uuid& replica) { wiped_.insert(replica); }
+  // `silent`: the sender's disk has refused it something, so that it must say nothing.
   void sent(const rpc::Message& message, bool silent);
   void arrived(const rpc::Message& message);
 
@@ -79,6 +81,7 @@ class Invariants {
   std::uint64_t checked_ = 0;
   protocol::GroupRecord record_;
   std::deque<replication::Config> configs_;  // the last two
+  std::set<Uuid> wiped_;
   std::map<Uuid, Replica> replicas_;
   std::map<Term, Leadership> leaders_;
   std::map<std::pair<Term, Op>, std::uint64_t> ids_;

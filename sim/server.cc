@@ -1,7 +1,10 @@
 #include "sim/server.h"
 
 #include "common/check.h"
+#include "common/error.h"
 #include "protocol/methods.h"
+#include "protocol/records.h"
+#include "rpc/connection_cache.h"
 
 namespace datom::sim {
 
@@ -56,8 +59,13 @@ Task<void> Server::start() {
       seams, volume::VolumeServerOptions{domain_, name_, "/" + name_, 0, 1, kSmallJournal});
   process.server->register_handlers(process.router);
   co_await process.server->start();
+  co_await announce();
   up_ = true;
   co_await runtime::switch_to(world_);
+}
+
+std::string Server::replica_directory() const {
+  return "/" + name_ + "/" + name_ + "/replicas/" + kVolumeId.to_string();
 }
 
 void Server::kill(runtime::Duration linger) {
@@ -107,6 +115,7 @@ Task<void> Server::renew_session() {
   process.sessions.push_back(tree_.open_session(loop_));
   co_await process.properties->start(*process.sessions.back());
   co_await process.server->coordination_back(*process.sessions.back());
+  co_await announce();
   co_await runtime::switch_to(world_);
 }
 
@@ -115,18 +124,42 @@ void Server::cut_coordination(bool cut) {
   cut ? tree_.disconnect(session) : tree_.reconnect(session);
 }
 
-Task<protocol::ReplicaStatus> Server::status() {
-  protocol::ReplicaStatus found;
-  if (!up_) co_return found;
-  const rpc::Router::Handler* handler =
-      process_->router.find_call(protocol::method::kReplicaStatus);
-  rpc::Message question;
-  question.header = protocol::ReplicaStatusRequest().SerializeAsString();
-  const rpc::Message answer = co_await (*handler)(rpc::Peer{}, std::move(question));
+Task<protocol::ReplicaStatusReply> Server::status() {
   protocol::ReplicaStatusReply reply;
+  if (!up_) co_return reply;
+  const rpc::Message answer = co_await ask(protocol::method::kReplicaStatus,
+                                           protocol::ReplicaStatusRequest().SerializeAsString());
   DATOM_CHECK(reply.ParseFromString(answer.header));
-  if (reply.replicas_size() > 0) found = reply.replicas(0);
-  co_return found;
+  co_return reply;
+}
+
+// Says in coordination that it is up, as the service does.
+Task<void> Server::announce() {
+  coordination::Client& client = *process_->sessions.back();
+  const std::string path = protocol::paths::service_instance(domain_, name_);
+  rpc::Instance instance;
+  instance.address = "192.0.2.1:7400";
+  instance.epoch = Uuid::from_random(incarnation_, process_->sessions.size()).to_string();
+  instance.pid = static_cast<std::int64_t>(incarnation_);
+  coordination::CreateOptions options;
+  options.ephemeral = true;
+  try {
+    const auto before = co_await client.get(path);
+    if (before) co_await client.remove(path);
+    co_await client.create(path, instance.to_json(), options);
+  } catch (const Error& error) {
+    log_.info("sim.not_announced", {}, error.what());
+  }
+}
+
+Task<rpc::Message> Server::ask(rpc::Method method, std::string request) {
+  co_await runtime::switch_to(loop_);
+  const rpc::Router::Handler* handler = process_->router.find_call(method);
+  rpc::Message question;
+  question.header = std::move(request);
+  rpc::Message answer = co_await (*handler)(rpc::Peer{}, std::move(question));
+  co_await runtime::switch_to(world_);
+  co_return answer;
 }
 
 }  // namespace datom::sim

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "common/uuid.h"
 #include "coordination/memory/memory.h"
 #include "properties/properties.h"
 #include "protocol/volume.pb.h"
@@ -18,6 +19,9 @@
 #include "volume/volume_server.h"
 
 namespace datom::sim {
+
+inline const std::string kVolume = "v";
+inline const Uuid kVolumeId = Uuid::from_random(7, 7);
 
 class Server {
  public:
@@ -55,8 +59,12 @@ class Server {
   volume::VolumeServer& volumes() { return *process_->server; }
   runtime::Loop& loop() { return loop_; }
   Disk& disk() { return disk_; }
-  // What the volume's replica here says of itself; an empty one where there is none.
-  runtime::Task<protocol::ReplicaStatus> status();
+  // Of the only volume.
+  std::string replica_directory() const;
+  // What the volume's replicas here say of themselves.
+  runtime::Task<protocol::ReplicaStatusReply> status();
+  // As a peer that is in the same process.
+  runtime::Task<rpc::Message> ask(rpc::Method method, std::string request);
 
  private:
   // Everything that dies with the process, in the order in which it was made.
@@ -70,6 +78,7 @@ class Server {
     std::unique_ptr<volume::VolumeServer> server;
   };
 
+  runtime::Task<void> announce();
   runtime::Task<void> unwind();
 
   runtime::VirtualLoop& world_;

@@ -59,11 +59,10 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   Verdict verdict(domain.loop);
   History history;
   Clients clients(seed, domain, history, verdict);
-  Chaos chaos(seed, faults, domain, clients, verdict);
-  Convergence convergence(domain, clients, verdict);
-
   Invariants invariants(domain.loop, verdict);
   watch(domain, invariants);
+  Chaos chaos(seed, faults, domain, clients, invariants, verdict);
+  Convergence convergence(domain, clients, verdict);
 
   const runtime::Duration faulty_time = std::min(options.faulty_time, kFaultyTime);
   domain.loop.run(domain.start(
@@ -75,6 +74,7 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   domain.loop.run(convergence.demand());
   domain.loop.run(domain.stop());
 
+  if (!faults.shared) clients.bound_fenced_writes();
   if (const auto violation = history.violation()) verdict.fail(*violation);
   domain.network.count_faults(verdict);
   for (const auto& server : domain.servers) server->disk().count_faults(verdict);

@@ -2,8 +2,32 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <sstream>
+#include <vector>
+
 namespace datom::sim {
 namespace {
+
+std::vector<std::uint64_t> seeds_that_failed_once() {
+  std::ifstream file(DATOM_SOURCE_DIR "/sim/seeds.txt");
+  std::vector<std::uint64_t> seeds;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::uint64_t seed = 0;
+    if (words >> seed) seeds.push_back(seed);
+  }
+  return seeds;
+}
+
+TEST(Simulation, SeedsThatFailedOnceHold) {
+  const std::vector<std::uint64_t> seeds = seeds_that_failed_once();
+  ASSERT_FALSE(seeds.empty());
+  for (const std::uint64_t seed : seeds) {
+    const Outcome outcome = run_seed(seed);
+    EXPECT_EQ(outcome.failure, std::nullopt) << "seed " << seed;
+  }
+}
 
 TEST(Simulation, FreshSeedsHoldAndReachWhatTheyAreMeantToTry) {
   std::uint64_t acknowledged = 0;
