@@ -205,9 +205,10 @@ Task<bool> VolumeMover::write(Domain& domain, const std::string& volume, VolumeR
   std::vector<Operation> operations;
   if (!new_service.empty()) {
     // As for a new volume: who takes a node away at this moment notices, and so do we.
-    const std::string node = domain.node_of(new_service);
+    const auto node = domain.nodes.find(domain.node_of(new_service));
+    if (node == domain.nodes.end()) co_return false;
     operations.push_back(Check{paths::service(domain_, new_service)});
-    operations.push_back(Check{paths::node(domain_, node), domain.nodes.at(node).version});
+    operations.push_back(Check{paths::node(domain_, node->first), node->second.version});
     operations.push_back(Set{paths::volumes(domain_), ""});
   }
   operations.push_back(Set{paths::volume(domain_, volume), record.to_json(), before.version});

@@ -5,6 +5,7 @@
 
 #include "config_service/domain_fixture.h"
 #include "config_service/move_step.h"
+#include "runtime/task_group.h"
 
 namespace datom::config_service {
 namespace {
@@ -295,6 +296,35 @@ TEST_F(VolumeMoverTest, ALearnerThatNobodyWantsGoesAndTheMoveGoesOn) {
   move("vs3", "vs4");
   loop_.advance(std::chrono::seconds(5));
   expect_moved();
+}
+
+// Config services that all take themselves for the active one.
+TEST_F(VolumeMoverTest, OfDecisionsAtTheSameTimeOneWinsAndAllGoOnWithIt) {
+  const auto endpoint = network_.join("others", no_methods_);
+  PropertyRegistry properties(loop_, *eye_, "d");
+  VolumeMover one(loop_, random_, *eye_, *endpoint, properties, "d", std::chrono::seconds(2));
+  VolumeMover two(loop_, random_, *eye_, *endpoint, properties, "d", std::chrono::seconds(2));
+  int refused = 0;
+  runtime::TaskGroup deciding(loop_, [&](std::exception_ptr) { ++refused; });
+  deciding.spawn(one.begin("db", "vs3", "vs4"));
+  deciding.spawn(two.begin("db", "vs2", "vs5"));
+  loop_.run(deciding.close());
+  EXPECT_EQ(refused, 1);
+  EXPECT_THAT(listed(), SizeIs(4));
+  for (int i = 0; i < 20; ++i) {
+    runtime::TaskGroup stepping(loop_, [&](std::exception_ptr) { ADD_FAILURE(); });
+    struct Step {
+      static runtime::Task<void> run(VolumeMover& mover) { co_await mover.step("db"); }
+    };
+    stepping.spawn(Step::run(one));
+    stepping.spawn(Step::run(two));
+    loop_.run(stepping.close());
+    loop_.advance(std::chrono::milliseconds(130));
+  }
+  loop_.run(endpoint->stop());
+  EXPECT_THAT(listed(), SizeIs(3));
+  EXPECT_EQ(volume_record("db").replicas, group_record("db").voters);
+  EXPECT_TRUE(volume_record("db").move_to.is_nil());
 }
 
 TEST_F(VolumeMoverTest, AVolumeIsRemovedInTheMiddleOfItsMove) {
