@@ -42,6 +42,7 @@ struct Session {
   std::uint64_t breaks = 0;
   std::vector<std::shared_ptr<StateCallback>> listeners;
   std::vector<RegistrationPtr> undelivered;  // fired while disconnected
+  bool over = false;                         // it has expired, and nobody has heard of it yet
 };
 using SessionPtr = std::shared_ptr<Session>;
 
@@ -63,6 +64,7 @@ struct MemoryTree::Impl {
   void fire(const Change& change);
   void forget(const RegistrationPtr& registration);
   void set_state(Session& session, SessionState state);
+  void remove_ephemerals(std::int64_t session_id);
   void close(std::int64_t session_id, bool tell);
 };
 
@@ -147,7 +149,10 @@ void MemoryTree::Impl::close(std::int64_t session_id, bool tell) {
     session->undelivered.clear();
   }
   set_state(*session, SessionState::expired);
+  remove_ephemerals(session_id);
+}
 
+void MemoryTree::Impl::remove_ephemerals(std::int64_t session_id) {
   Transaction transaction(tree);
   for (std::string& path : tree.owned_by(session_id)) {
     transaction.apply(Delete{std::move(path)}, session_id);
@@ -419,6 +424,18 @@ void MemoryTree::expire(std::int64_t session_id) {
   impl_->close(session_id, true);
 }
 
+void MemoryTree::expire_unseen(std::int64_t session_id) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto found = impl_->sessions.find(session_id);
+  if (found == impl_->sessions.end()) return;
+  if (found->second->state == SessionState::connected) {
+    impl_->close(session_id, true);
+    return;
+  }
+  found->second->over = true;
+  impl_->remove_ephemerals(session_id);
+}
+
 void MemoryTree::end(std::int64_t session_id) {
   const std::lock_guard lock(impl_->mutex);
   impl_->close(session_id, false);
@@ -437,6 +454,10 @@ void MemoryTree::reconnect(std::int64_t session_id) {
   const auto found = impl_->sessions.find(session_id);
   if (found == impl_->sessions.end()) return;
   if (found->second->state != SessionState::connecting) return;
+  if (found->second->over) {
+    impl_->close(session_id, true);
+    return;
+  }
   impl_->set_state(*found->second, SessionState::connected);
 }
 

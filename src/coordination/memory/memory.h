@@ -27,9 +27,11 @@ class MemoryTree {
   // Another client of an open session, on any loop. Error{not_found}.
   std::unique_ptr<Client> join_session(std::int64_t session_id, runtime::Loop& loop);
 
-  // What befalls sessions. Both are idempotent.
-  void expire(std::int64_t session_id);      // ephemerals vanish; the clients hear `expired`
-  void end(std::int64_t session_id);         // the orderly end; the same for the tree
+  // What befalls sessions. All are idempotent.
+  void expire(std::int64_t session_id);  // ephemerals vanish; the clients hear `expired`
+  void end(std::int64_t session_id);     // the orderly end; the same for the tree
+  // The same at the tree, but whoever is disconnected hears of it only once connected again.
+  void expire_unseen(std::int64_t session_id);
   void disconnect(std::int64_t session_id);  // calls fail with unavailable; the session lives on
   void reconnect(std::int64_t session_id);
 

@@ -167,6 +167,22 @@ TEST(MemoryTree, ACallThatIsUnderWayWhenTheConnectionBreaksMayHaveHappened) {
   EXPECT_TRUE(result_of(loop, other->get("/a")));
 }
 
+TEST(MemoryTree, ASessionThatExpiredUnseenIsHeardOfAtTheReconnection) {
+  VirtualLoop loop;
+  MemoryTree tree;
+  const auto client = tree.open_session(loop);
+  const auto other = tree.open_session(loop);
+  result_of(loop, client->create("/lock", "", kEphemeral));
+  tree.disconnect(client->session_id());
+  tree.expire_unseen(client->session_id());
+  EXPECT_FALSE(result_of(loop, other->get("/lock")).has_value());
+  EXPECT_EQ(client->state(), SessionState::connecting);
+  EXPECT_EQ(code_of(loop, client->get("/lock")), Code::unavailable);
+  tree.reconnect(client->session_id());
+  EXPECT_EQ(client->state(), SessionState::expired);
+  EXPECT_EQ(code_of(loop, client->get("/lock")), Code::session_expired);
+}
+
 // Clients of one session on two loops: results and watches arrive on the loop of their client.
 TEST(MemoryTree, ServesClientsOnSeveralThreads) {
   constexpr int kRounds = 500;
