@@ -113,7 +113,7 @@ def show(number, kill):
 
 def say(options, kills, writes):
     pauses = sorted(kill.pause_ms for kill in kills)
-    median, worst = statistics.median(pauses), pauses[-1]
+    median, worst = round(statistics.median(pauses), 1), pauses[-1]
     p90 = pauses[-(-len(pauses) * 9 // 10) - 1]
     good = median < MEDIAN_LIMIT * 1e3 and worst < WORST_LIMIT * 1e3
     if options.output == "json":
