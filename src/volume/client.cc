@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::uint64_t kPiece = protocol::kMaxEntryPayload;
 constexpr runtime::Duration kShortestPause = std::chrono::milliseconds(5);
-constexpr runtime::Duration kLongestPause = std::chrono::milliseconds(200);
+constexpr runtime::Duration kLongestPause = std::chrono::milliseconds(50);
 
 std::uint64_t round_up(std::uint64_t bytes) {
   return (bytes + kBlockSize - 1) / kBlockSize * kBlockSize;
