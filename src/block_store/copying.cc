@@ -51,9 +51,10 @@ runtime::Task<void> BlockStore::Impl::install_checked(BlockVersion version, Buff
   const RangeGuard::Writing writing = co_await guard.write(std::move(ranges));
   check_usable();
   Table::Pin page = co_await table.pin(Table::page_of(version.block));
-  const BlockVersion old =
-      version_or_none(version.block, page.get(version.block), newest_possible());
-  if (old.op >= version.op) co_return;
+  const RawEntry& here = page.get(version.block);
+  const bool damaged = !sound_version(version.block, here, newest_possible());
+  const BlockVersion old = version_or_none(version.block, here, newest_possible());
+  if (old.op >= version.op && !damaged) co_return;
   std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
   co_await write_changes(loop, *data, std::move(changes));
   replace(page, old, version);

@@ -197,6 +197,24 @@ TEST_F(DiskTrouble, AFollowerThatCopiesGetsGoodBlocksFromADamagedLeader) {
   EXPECT_TRUE(verify(false, true).equal());
 }
 
+TEST_F(DiskTrouble, AFollowerThatCopiesMendsItsOwnTable) {
+  run(set_property("journal.retention_bytes", "1048576"));
+  set_scrub_rate(0);
+  const Buffer data = write_first_megabyte();
+  const std::size_t away = follower();
+  run(servers_[away]->stop());
+  damage_entry(*servers_[away], 16000, 0, 30);  // of a block that was never written
+  const auto client = attach(leader());
+  write(*client, 4 << 20, filled(32 << 20, 2));
+  loop_.advance(60s);  // checkpoints: the journal is cut down to its retention
+  run(servers_[away]->start());
+  write(*client, 0, filled(4096, 4));
+  wait_converged();
+  run(client->close());
+  EXPECT_EQ(status(away).trouble(), "");
+  EXPECT_TRUE(verify(false, true).equal());
+}
+
 // ---- table entries ------------------------------------------------------------------------------
 
 TEST_F(DiskTrouble, DamagedTableEntriesAreReplacedByWhatTheOthersHave) {

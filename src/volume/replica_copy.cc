@@ -240,6 +240,16 @@ Task<Op> Replica::Impl::copy_blocks(const CopySource& source) {
     from = next_block(page, from);
     end = page.end();
   }
+  // Entries of the own table that the disk lost, of blocks that did not change meanwhile.
+  std::vector<BlockNumber> damaged =
+      co_await store->damaged_entries(0, volume.size, kVersionsAtOnce);
+  while (!damaged.empty()) {
+    const BlockNumber first = damaged.front();
+    co_await copy_listed(source, std::move(damaged), newest);
+    damaged = co_await store->damaged_entries(0, volume.size, kVersionsAtOnce);
+    if (damaged.empty() || damaged.front() > first) continue;
+    throw Error(Code::corrupt, "the table entry of block {} stays damaged", first);
+  }
   co_return newest;
 }
 
