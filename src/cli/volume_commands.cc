@@ -43,6 +43,24 @@ std::string sync_text(const protocol::VolumeMember& member) {
   return std::to_string(total == 0 ? 0 : member.sync_blocks_done() * 100 / total) + " %";
 }
 
+// How far the background check of each replica's blocks is; empty where no service tells.
+std::string scrub_text(const protocol::Volume& volume) {
+  std::string text;
+  for (const protocol::VolumeMember& member : volume.members()) {
+    if (!member.has_scrub_position()) continue;
+    text += (text.empty() ? "" : ", ") + member.service();
+    if (member.scrub_position() > 0) {
+      text += " " + std::to_string(member.scrub_position() * 100 / volume.size()) + " %";
+    } else {
+      text += member.has_scrubbed_at() ? " done" : " not begun";
+    }
+    if (member.repaired_blocks() > 0) {
+      text += " (" + std::to_string(member.repaired_blocks()) + " blocks repaired)";
+    }
+  }
+  return text;
+}
+
 std::string members_text(const protocol::Volume& volume) {
   Table table({{"SERVICE"},
                {"NODE"},
@@ -74,6 +92,8 @@ std::string info_text(const protocol::Volume& volume) {
   facts.add("leader", volume.leader());
   facts.add("term", std::to_string(volume.term()));
   facts.add("commit op", std::to_string(volume.commit_op()));
+  const std::string scrubs = scrub_text(volume);
+  if (!scrubs.empty()) facts.add("scrub", scrubs);
   for (int i = 0; i < volume.nbd_size(); ++i) facts.add(i == 0 ? "nbd" : "", volume.nbd(i));
   return facts.text() + "\n" + members_text(volume);
 }
