@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -80,6 +81,11 @@ std::string text_of(const VerifyVolumeReply::Copy& copy) {
                      copy.kind() == "data" ? " " + copy.checksum() : "");
 }
 
+bool all_compared(const VerifyVolumeReply& found) {
+  return std::all_of(found.members().begin(), found.members().end(),
+                     [](const auto& member) { return member.trouble().empty(); });
+}
+
 std::string text_of(const VerifyOptions& options, const VerifyVolumeReply& found) {
   std::string text;
   for (const auto& member : found.members()) {
@@ -102,9 +108,16 @@ std::string text_of(const VerifyOptions& options, const VerifyVolumeReply& found
   if (found.equal()) {
     text += fmt::format("volume '{}' is equal on {} members: op {}, fingerprint {}\n", options.name,
                         found.members_size(), found.op(), found.members(0).fingerprint());
-  } else {
+  } else if (found.difference_count() > 0) {
     text += fmt::format("volume '{}' is not equal everywhere: {} blocks\n", options.name,
                         found.difference_count());
+  } else if (all_compared(found)) {
+    text += fmt::format(
+        "volume '{}': no block differs, but the fingerprints did; the next scrub counts anew\n",
+        options.name);
+  } else {
+    text +=
+        fmt::format("volume '{}': no block differs where members were compared\n", options.name);
   }
   return text;
 }
