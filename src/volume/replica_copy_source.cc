@@ -124,9 +124,9 @@ runtime::Duration Replica::Impl::pace_copy(std::size_t bytes, runtime::Duration 
 
 Task<rpc::Message> Replica::Impl::begin_copy(protocol::CopyBeginRequest request) {
   const Serving counted(serving, served);
-  check_serves();
+  check_leads();
   const runtime::Mutex::Holder turn = co_await apply_access.lock();
-  check_serves();
+  check_leads();
   const std::optional<protocol::EntryId> id = journal->id_at(store->applied_op());
   if (!id)
     throw Error(Code::unavailable, "op {} is not in the journal", store->applied_op().value());
@@ -144,7 +144,7 @@ Task<rpc::Message> Replica::Impl::begin_copy(protocol::CopyBeginRequest request)
 // Looks at a bounded part of the table.
 Task<rpc::Message> Replica::Impl::newer_blocks(protocol::NewerBlocksRequest request) {
   const Serving counted(serving, served);
-  check_serves();
+  check_leads();
   pin_journal(request.replica(), std::nullopt);
   const std::uint64_t blocks = volume.size / kBlockSize;
   const std::uint64_t from = std::min<std::uint64_t>(request.from_block(), blocks);
@@ -155,7 +155,7 @@ Task<rpc::Message> Replica::Impl::newer_blocks(protocol::NewerBlocksRequest requ
   protocol::NewerBlocksReply reply;
   {
     const runtime::Mutex::Holder turn = co_await copy_reads.lock();
-    check_serves();
+    check_leads();
     const auto versions =
         co_await store->newer_blocks(from, Op(request.newer_than()), limit, until);
     const bool all = versions.size() < limit;
@@ -193,7 +193,7 @@ Task<std::size_t> Replica::Impl::read_run(const std::vector<BlockVersion>& versi
 // Applies go on meanwhile: the checksum tells whether version and content belong together.
 Task<rpc::Message> Replica::Impl::read_blocks(protocol::ReadBlocksRequest request) {
   const Serving counted(serving, served);
-  check_serves();
+  check_leads();
   pin_journal(request.replica(), std::nullopt);
   const auto asked = static_cast<std::size_t>(request.blocks_size());
   if (asked == 0 || asked > kBlocksAtOnce) {
@@ -201,7 +201,7 @@ Task<rpc::Message> Replica::Impl::read_blocks(protocol::ReadBlocksRequest reques
                 kBlocksAtOnce);
   }
   const runtime::Mutex::Holder turn = co_await copy_reads.lock();
-  check_serves();
+  check_leads();
   const runtime::Time begun = loop().now();
   std::vector<BlockVersion> versions;
   for (std::size_t i = 0; i < std::min(asked, copy_chunk()); ++i) {

@@ -124,6 +124,7 @@ struct Replica::Impl {
   Task<Value> read_current(Read read);
   Task<void> check_space(std::uint64_t bytes);
   void check_serves() const;
+  void check_leads() const;
   bool serves() const;
   void abandon_clients();
 

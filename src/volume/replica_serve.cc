@@ -76,6 +76,14 @@ void Replica::Impl::check_serves() const {
   throw Error(Code::not_leader, "{}", group->leader());  // the message is the leader's name
 }
 
+// For followers that copy: what is applied is committed. A leader that waits for a quorum may be
+// waiting for just that copy.
+void Replica::Impl::check_leads() const {
+  const bool leads_group = replication::role_of(group->state()) == replication::Role::leader;
+  if (trouble.empty() && !stopping && leads_group) return;
+  throw Error(Code::not_leader, "{}", group->leader());
+}
+
 Task<rpc::Message> Replica::Impl::serve(protocol::ClientIo request, Buffer payload) {
   const Serving counted(serving, served);
   const std::uint64_t end = request.offset() + request.length();
