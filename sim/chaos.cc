@@ -224,12 +224,26 @@ void Chaos::plan_members(runtime::Duration full, runtime::Duration part) {
   });
 }
 
+Task<bool> Chaos::others_are_functional() {
+  for (std::size_t at = 0; at < domain_.servers.size(); ++at) {
+    Server& server = *domain_.servers[at];
+    if (at == damaged_) continue;
+    if (!server.up() || busy_[at]) co_return false;
+    const protocol::ReplicaStatusReply reply = co_await server.status();
+    for (const protocol::ReplicaStatus& replica : reply.replicas()) {
+      if (!replica.state().ends_with("_FUNCTIONAL")) co_return false;
+    }
+  }
+  co_return true;
+}
+
 // A machine comes back with another, empty disk: what it kept is replaced. One of a run: it is the
 // one whose blocks are damaged, too.
 Task<void> Chaos::wipe(runtime::Duration when, runtime::Duration away) {
   co_await domain_.pause(when);
   Server& server = *domain_.servers[damaged_];
-  if (!server.up() || busy_[damaged_]) co_return;
+  const bool whole = co_await others_are_functional();
+  if (!whole || !server.up() || busy_[damaged_]) co_return;
   busy_[damaged_] = true;
   verdict_.count("disk: wiped");
   for (const auto* voters : {&domain_.record.voters, &domain_.record.next_voters}) {

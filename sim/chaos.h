@@ -43,6 +43,7 @@ class Chaos {
   runtime::Task<void> fill(runtime::Duration when, std::size_t at, std::uint64_t left,
                            runtime::Duration how_long);
   void plan_members(runtime::Duration full, runtime::Duration part);
+  runtime::Task<bool> others_are_functional();
   runtime::Task<void> wipe(runtime::Duration when, runtime::Duration away);
   runtime::Task<void> move(runtime::Duration when, std::size_t which, std::size_t to);
   runtime::Task<void> cancel_move(runtime::Duration when);

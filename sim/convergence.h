@@ -4,14 +4,15 @@
 
 #include "sim/clients.h"
 #include "sim/domain.h"
+#include "sim/invariants.h"
 #include "sim/verdict.h"
 
 namespace datom::sim {
 
 class Convergence {
  public:
-  Convergence(Domain& domain, Clients& clients, Verdict& verdict)
-      : domain_(domain), clients_(clients), verdict_(verdict) {}
+  Convergence(Domain& domain, Clients& clients, const Invariants& invariants, Verdict& verdict)
+      : domain_(domain), clients_(clients), invariants_(invariants), verdict_(verdict) {}
 
   // Heals, waits in bounded time, reads every block, stops the servers.
   runtime::Task<void> demand();
@@ -20,6 +21,7 @@ class Convergence {
 
  private:
   runtime::Task<void> restart_stopped();
+  runtime::Task<void> kill_everything();
   runtime::Task<void> repair();
   runtime::Task<void> compare_files();
   runtime::Task<protocol::ReplicaStatus> status_of(protocol::ReplicaRecord voter);
@@ -28,6 +30,7 @@ class Convergence {
 
   Domain& domain_;
   Clients& clients_;
+  const Invariants& invariants_;
   Verdict& verdict_;
   std::uint64_t highest_term_ = 0;
 };

@@ -267,6 +267,16 @@ void Invariants::on_become_leader(const GroupMessage& message,
   if (chosen->second.last != order.last) fail(message, "it names a leader with another journal");
 }
 
+bool Invariants::beyond_repair() const {
+  if (wiped_.empty() || configs_.empty()) return false;
+  return !configs_.back().quorum_has([&](const Uuid& replica) {
+    const auto known = replicas_.find(replica);
+    if (wiped_.contains(replica) || known == replicas_.end()) return false;
+    const auto& seals = known->second.seals;
+    return seals.empty() || seals.rbegin()->second.base_complete;
+  });
+}
+
 void Invariants::sent(const rpc::Message& carried, bool silent) {
   const GroupMessage message = protocol::decode_group_message(carried.header);
   ++checked_;

@@ -30,6 +30,10 @@ class Invariants {
   void sent(const rpc::Message& message, bool silent);
   void arrived(const rpc::Message& message);
 
+  // A voter's disk was wiped, and of the others too few are whole for any election: what is there
+  // cannot be proved to be all. Waiting is right then; more was lost than the protocol survives.
+  bool beyond_repair() const;
+
   std::uint64_t checked() const { return checked_; }
 
  private:

@@ -62,7 +62,7 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   Invariants invariants(domain.loop, verdict);
   watch(domain, invariants);
   Chaos chaos(seed, faults, domain, clients, invariants, verdict);
-  Convergence convergence(domain, clients, verdict);
+  Convergence convergence(domain, clients, invariants, verdict);
 
   const runtime::Duration faulty_time = std::min(options.faulty_time, kFaultyTime);
   domain.loop.run(domain.start(
