@@ -23,11 +23,13 @@ void batch(Buffer bytes) {
 Buffer sealed(Input& input) {
   std::vector<std::byte> bytes;
   protocol::EntryId last;
+  const std::size_t missing = input.byte() % 4;  // blocks, at the end
   while (!input.empty() && bytes.size() < (256 << 10)) {
     const std::vector<std::byte> frame = sealed_frame(input, last);
     bytes.insert(bytes.end(), frame.begin(), frame.end());
   }
-  bytes.resize((bytes.size() + kBlockSize - 1) / kBlockSize * kBlockSize);
+  const std::size_t blocks = (bytes.size() + kBlockSize - 1) / kBlockSize;
+  bytes.resize((blocks - std::min(blocks, missing)) * kBlockSize);
   return Buffer::copy_of(bytes);
 }
 
@@ -59,11 +61,15 @@ std::map<std::string, std::string> seeds() {
   using protocol::EntryKind;
   std::map<std::string, std::string> all;
   Output frames;
-  frames.number<std::uint8_t>(1);
+  frames.number<std::uint8_t>(1).number<std::uint8_t>(0);
   put_frame(frames, EntryKind::no_op, 0);
   put_frame(frames, EntryKind::write, 2);
   put_frame(frames, EntryKind::attach, 1);
   all["sealed"] = frames.take();
+  Output cut;
+  cut.number<std::uint8_t>(1).number<std::uint8_t>(1);
+  put_frame(cut, EntryKind::write, 2);
+  all["cut"] = cut.take();
   const replication::Attach attach{Uuid::from_random(1, 2), "vs1", Op(3)};
   all["attach"] = std::string(1, 2) + attach.encode();
   protocol::EntryHeader header;
