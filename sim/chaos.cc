@@ -122,6 +122,17 @@ void Chaos::plan(runtime::Duration full, runtime::Duration part) {
   expiry.times(faults_.expiries, [&](runtime::Duration when, bool happens) {
     spawn(happens, expire(when, expiry.server()));
   });
+  Plan breaks = of(FaultClass::coordination_break);
+  breaks.times(faults_.coordination_breaks, [&](runtime::Duration when, bool happens) {
+    const std::size_t at = breaks.server();
+    spawn(happens, break_coordination(when, at, breaks.up_to(300ms)));
+  });
+  Plan unseen = of(FaultClass::unseen_expiry);
+  unseen.times(faults_.unseen_expiries, [&](runtime::Duration when, bool happens) {
+    const std::size_t at = unseen.server();
+    const runtime::Duration until_over = unseen.up_to(3s);
+    spawn(happens, expire_unseen(when, at, until_over, unseen.up_to(3s)));
+  });
 }
 
 void Chaos::plan_disks(runtime::Duration full, runtime::Duration part) {
@@ -393,6 +404,36 @@ Task<void> Chaos::cut_coordination(runtime::Duration when, std::size_t at,
   server.cut_coordination(true);
   co_await domain_.pause(how_long);
   server.cut_coordination(false);
+  busy_[at] = false;
+}
+
+Task<void> Chaos::break_coordination(runtime::Duration when, std::size_t at,
+                                     runtime::Duration how_long) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[at];
+  if (!server.up() || busy_[at]) co_return;
+  busy_[at] = true;
+  verdict_.count("coordination_break");
+  server.cut_coordination(true);
+  co_await domain_.pause(how_long);
+  server.cut_coordination(false);
+  busy_[at] = false;
+}
+
+// Its ephemeral nodes go while it is cut off; it hears of that when it is back.
+Task<void> Chaos::expire_unseen(runtime::Duration when, std::size_t at,
+                                runtime::Duration until_over, runtime::Duration until_heard) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[at];
+  if (!server.up() || busy_[at]) co_return;
+  busy_[at] = true;
+  verdict_.count("unseen_expiry");
+  server.cut_coordination(true);
+  co_await domain_.pause(until_over);
+  server.expire_session_unseen();
+  co_await domain_.pause(until_heard);
+  server.cut_coordination(false);
+  co_await server.renew_session();
   busy_[at] = false;
 }
 

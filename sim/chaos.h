@@ -51,6 +51,10 @@ class Chaos {
   runtime::Task<void> restart_config(runtime::Duration when);
   runtime::Task<void> cut_coordination(runtime::Duration when, std::size_t at,
                                        runtime::Duration how_long);
+  runtime::Task<void> break_coordination(runtime::Duration when, std::size_t at,
+                                         runtime::Duration how_long);
+  runtime::Task<void> expire_unseen(runtime::Duration when, std::size_t at,
+                                    runtime::Duration until_over, runtime::Duration until_heard);
   runtime::Task<void> expire(runtime::Duration when, std::size_t at);
 
   template <typename Request, typename Reply>

@@ -34,6 +34,7 @@ Domain::Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& l
     Server::Traits traits;
     traits.seed = stream(seed, name).next();
     traits.slowest_disk = faults.slowest_disk;
+    traits.slowest_coordination = faults.coordination_delay;
     traits.drift = static_cast<std::int64_t>(drifts.below(2 * widest + 1)) - faults.drift;
     servers.push_back(std::make_unique<Server>(loop, tree, network, kDomain, name, traits, log));
   }

@@ -9,12 +9,35 @@
 namespace datom::sim {
 namespace {
 
-constexpr std::array<std::string_view, kFaultClasses> kNames = {
-    "loss",         "repeat",       "reorder",        "replay",           "delay",     "slow_disk",
-    "crash",        "crash_of_all", "drift",          "freeze",           "partition", "clog",
-    "failed_sync",  "read_error",   "bit_flip",       "misdirect",        "disk_full", "wipe",
-    "move",         "drain",        "config_restart", "coordination_cut", "expiry",    "lingering",
-    "tiny_journal", "shared"};
+constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
+                                                                "repeat",
+                                                                "reorder",
+                                                                "replay",
+                                                                "delay",
+                                                                "slow_disk",
+                                                                "crash",
+                                                                "crash_of_all",
+                                                                "drift",
+                                                                "freeze",
+                                                                "partition",
+                                                                "clog",
+                                                                "failed_sync",
+                                                                "read_error",
+                                                                "bit_flip",
+                                                                "misdirect",
+                                                                "disk_full",
+                                                                "wipe",
+                                                                "move",
+                                                                "drain",
+                                                                "config_restart",
+                                                                "coordination_delay",
+                                                                "coordination_break",
+                                                                "coordination_cut",
+                                                                "expiry",
+                                                                "unseen_expiry",
+                                                                "lingering",
+                                                                "tiny_journal",
+                                                                "shared"};
 
 // One class's share of a seed.
 class Draw {
@@ -85,8 +108,12 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.drains = of(FaultClass::drain).some(15, 2);
   faults.config_restarts = of(FaultClass::config_restart).some(30, 3);
   faults.partitions = of(FaultClass::partition).some(50, 4);
+  faults.coordination_delay =
+      of(FaultClass::coordination_delay).up_to(std::chrono::milliseconds(30));
+  faults.coordination_breaks = of(FaultClass::coordination_break).some(50, 20);
   faults.coordination_cuts = of(FaultClass::coordination_cut).some(40, 3);
   faults.expiries = of(FaultClass::expiry).some(40, 3);
+  faults.unseen_expiries = of(FaultClass::unseen_expiry).some(40, 3);
   faults.lingering = of(FaultClass::lingering).yes(50);
   faults.tiny_journal = of(FaultClass::tiny_journal).yes(30);
   faults.shared = of(FaultClass::shared).yes(60);
@@ -121,8 +148,11 @@ std::string Faults::describe() const {
   add("moves", moves);
   add("drains", drains);
   add("config service restarts", config_restarts);
+  text += fmt::format(", coordination {} us", us(coordination_delay));
+  add("coordination breaks", coordination_breaks);
   add("coordination cuts", coordination_cuts);
   add("expiries", expiries);
+  add("unseen expiries", unseen_expiries);
   if (lingering) text += ", lingering";
   if (tiny_journal) text += ", tiny journal";
   if (shared) text += ", shared";

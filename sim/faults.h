@@ -15,32 +15,35 @@
 namespace datom::sim {
 
 enum class FaultClass : unsigned {
-  loss,              // messages lost
-  repeat,            // messages delivered twice
-  reorder,           // messages delivered behind later ones
-  replay,            // messages delivered once more, seconds later
-  delay,             // messages take long
-  slow_disk,         // so do operations of disks
-  crash,             // kill -9 with a power cut, of one server
-  crash_of_all,      // of all at the same time
-  drift,             // clocks run at different rates
-  freeze,            // a process stands still for a while, as by SIGSTOP
-  partition,         // one server cut off, or one link, both ways or one way
-  clog,              // links hold everything back for a while
-  failed_sync,       // a sync or write fails: the replica must stop
-  read_error,        // a read of blocks fails
-  bit_flip,          // in a block at rest
-  misdirect,         // a write or read of blocks goes elsewhere
-  disk_full,         // for a while
-  wipe,              // a server comes back with an empty disk
-  move,              // replicas move to other servers, by the config service; or it is undone
-  drain,             // all replicas of a node are to leave it
-  config_restart,    // the config service ends and another one goes on
-  coordination_cut,  // a server cannot reach coordination for a while
-  expiry,            // of a live server's session
-  lingering,         // a dead server's ephemeral nodes stay for some seconds
-  tiny_journal,      // followers that were away copy blocks
-  shared,            // several clients write at once
+  loss,                // messages lost
+  repeat,              // messages delivered twice
+  reorder,             // messages delivered behind later ones
+  replay,              // messages delivered once more, seconds later
+  delay,               // messages take long
+  slow_disk,           // so do operations of disks
+  crash,               // kill -9 with a power cut, of one server
+  crash_of_all,        // of all at the same time
+  drift,               // clocks run at different rates
+  freeze,              // a process stands still for a while, as by SIGSTOP
+  partition,           // one server cut off, or one link, both ways or one way
+  clog,                // links hold everything back for a while
+  failed_sync,         // a sync or write fails: the replica must stop
+  read_error,          // a read of blocks fails
+  bit_flip,            // in a block at rest
+  misdirect,           // a write or read of blocks goes elsewhere
+  disk_full,           // for a while
+  wipe,                // a server comes back with an empty disk
+  move,                // replicas move to other servers, by the config service; or it is undone
+  drain,               // all replicas of a node are to leave it
+  config_restart,      // the config service ends and another one goes on
+  coordination_delay,  // its calls, answers and watches take long
+  coordination_break,  // its connection breaks: calls under way are done or not
+  coordination_cut,    // a server cannot reach coordination for a while
+  expiry,              // of a live server's session
+  unseen_expiry,       // the same, of one that is cut off and hears of it later
+  lingering,           // a dead server's ephemeral nodes stay for some seconds
+  tiny_journal,        // followers that were away copy blocks
+  shared,              // several clients write at once
 };
 inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::shared) + 1;
 std::string_view name(FaultClass which);
@@ -82,8 +85,11 @@ struct Faults {
 
   // Whether replicas may go to other servers than those they began on.
   bool membership() const { return wipe || moves > 0 || drains > 0; }
+  runtime::Duration coordination_delay{};
+  int coordination_breaks = 0;
   int coordination_cuts = 0;
   int expiries = 0;
+  int unseen_expiries = 0;
   bool lingering = false;
   bool tiny_journal = false;
   bool shared = false;

@@ -5,6 +5,7 @@
 #include "protocol/methods.h"
 #include "protocol/records.h"
 #include "rpc/connection_cache.h"
+#include "sim/coordination.h"
 
 namespace datom::sim {
 
@@ -27,6 +28,7 @@ Server::Server(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Netw
       name_(std::move(name)),
       log_(log.with({"service", name_})),
       random_(traits.seed),
+      slowest_coordination_(traits.slowest_coordination),
       loop_(world, traits.drift),
       disk_(world, loop_, traits.seed ^ 0x9393, traits.slowest_disk) {}
 
@@ -41,7 +43,7 @@ Task<void> Server::start() {
   Process& process = *process_;
   co_await runtime::switch_to(loop_);
   process.files = disk_.mount();
-  process.sessions.push_back(tree_.open_session(loop_));
+  open_session();
   process.properties =
       std::make_unique<properties::Properties>(loop_, domain_, [](const std::string&) {});
   co_await process.properties->start(*process.sessions.back());
@@ -103,6 +105,15 @@ Task<void> Server::unwind() {
   process_.reset();
 }
 
+void Server::open_session() {
+  process_->sessions.push_back(
+      make_slow_client(tree_.open_session(loop_), loop_, random_.next(), slowest_coordination_));
+}
+
+void Server::expire_session_unseen() {
+  tree_.expire_unseen(process_->sessions.back()->session_id());
+}
+
 void Server::expire_session() {
   tree_.expire(process_->sessions.back()->session_id());
 }
@@ -112,7 +123,7 @@ Task<void> Server::renew_session() {
   Process& process = *process_;
   co_await process.server->coordination_lost();
   co_await process.properties->stop();
-  process.sessions.push_back(tree_.open_session(loop_));
+  open_session();
   co_await process.properties->start(*process.sessions.back());
   co_await process.server->coordination_back(*process.sessions.back());
   co_await announce();

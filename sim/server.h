@@ -27,8 +27,9 @@ class Server {
  public:
   struct Traits {
     std::uint64_t seed = 0;
-    runtime::Duration slowest_disk{};  // an operation takes up to so long
-    std::int64_t drift = 0;            // of the clock, in millionths
+    runtime::Duration slowest_disk{};          // an operation takes up to so long
+    std::int64_t drift = 0;                    // of the clock, in millionths
+    runtime::Duration slowest_coordination{};  // each way
   };
   Server(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Network& network,
          std::string domain, std::string name, Traits traits, telemetry::Log log);
@@ -48,6 +49,8 @@ class Server {
   void thaw() { loop_.resume(); }
   // Its coordination session ends while it lives. Then it opens another, as the service does.
   void expire_session();
+  // REQUIRES: it is cut off; it hears of it when it is no more.
+  void expire_session_unseen();
   runtime::Task<void> renew_session();
   void cut_coordination(bool cut);
 
@@ -80,6 +83,7 @@ class Server {
 
   runtime::Task<void> announce();
   runtime::Task<void> unwind();
+  void open_session();
 
   runtime::VirtualLoop& world_;
   coordination::MemoryTree& tree_;
@@ -88,6 +92,7 @@ class Server {
   const std::string name_;
   telemetry::Log log_;
   runtime::SeededRandom random_;
+  const runtime::Duration slowest_coordination_;
   NodeLoop loop_;
   Disk disk_;
   bool up_ = false;

@@ -86,7 +86,7 @@ Total run_seeds(const std::vector<std::uint64_t>& seeds, const Options& options,
       total.add(result);
       if (!result.outcome.failure) continue;
       progress.clear();
-      fmt::print("seed {}: {}\n", result.seed, *result.outcome.failure);
+      fmt::print("seed {}: {:.300}\n", result.seed, *result.outcome.failure);
       std::fflush(stdout);
       stopping = first_failure;
     }
