@@ -56,18 +56,21 @@ Task<Answers> ask_replicas(runtime::Loop& loop, rpc::Caller& caller, const Domai
 
 const protocol::ReplicaStatus* find_replica(const Answer& answer, const Uuid& volume,
                                             const Uuid& replica) {
+  const std::string id = wire(volume);
+  const std::string own = wire(replica);
   const protocol::ReplicaStatus* nameless = nullptr;
   for (const protocol::ReplicaStatus& status : answer.reply.replicas()) {
-    if (status.volume() != wire(volume)) continue;
-    if (status.replica() == wire(replica)) return &status;
+    if (status.volume() != id) continue;
+    if (status.replica() == own) return &status;
     if (status.replica().empty()) nameless = &status;
   }
   return nameless;
 }
 
 bool has_replica(const Answer& answer, const Uuid& volume) {
+  const std::string id = wire(volume);
   return std::any_of(answer.reply.replicas().begin(), answer.reply.replicas().end(),
-                     [&](const auto& status) { return status.volume() == wire(volume); });
+                     [&](const auto& status) { return status.volume() == id; });
 }
 
 std::vector<std::string> volume_servers(const Domain& domain) {
