@@ -154,12 +154,16 @@ Task<void> Server::announce() {
   instance.pid = static_cast<std::int64_t>(incarnation_);
   coordination::CreateOptions options;
   options.ephemeral = true;
-  try {
-    const auto before = co_await client.get(path);
-    if (before) co_await client.remove(path);
-    co_await client.create(path, instance.to_json(), options);
-  } catch (const Error& error) {
-    log_.info("sim.not_announced", {}, error.what());
+  // The node of an earlier process may go meanwhile.
+  for (int tries = 0; tries < 10; ++tries) {
+    try {
+      const auto before = co_await client.get(path);
+      if (before) co_await client.remove(path);
+      co_await client.create(path, instance.to_json(), options);
+      co_return;
+    } catch (const Error& error) {
+      log_.info("sim.not_announced", {}, error.what());
+    }
   }
 }
 
