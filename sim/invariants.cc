@@ -13,6 +13,10 @@ using protocol::GroupMessage;
 
 namespace {
 
+// From a failed sync or write on, a replica says nothing more; what was on its way through its code
+// has this long.
+constexpr runtime::Duration kUntilSilent = std::chrono::milliseconds(500);
+
 std::string text(const protocol::EntryId& id) {
   return fmt::format("(term {}, op {}, {:x})", id.term.value(), id.op.value(), id.checksum);
 }
@@ -277,11 +281,16 @@ bool Invariants::beyond_repair() const {
   });
 }
 
-void Invariants::sent(const rpc::Message& carried, bool silent) {
+void Invariants::sent(const rpc::Message& carried, std::optional<runtime::Time> refused) {
   const GroupMessage message = protocol::decode_group_message(carried.header);
   ++checked_;
   if (wiped_.contains(message.from)) fail(message, "NoAmnesiacVote: its disk was wiped");
-  if (silent) fail(message, "FailStop: it speaks although its disk refused it a sync or a write");
+  Replica& sender = replicas_[message.from];
+  if (sender.first_heard == runtime::Time{}) sender.first_heard = world_.now();
+  // A replica that was made there since is another one.
+  if (refused && sender.first_heard < *refused && world_.now() - *refused > kUntilSilent) {
+    fail(message, "FailStop: it speaks although its disk refused it a sync or a write");
+  }
   if (const auto* append = std::get_if<protocol::Append>(&message.body)) {
     on_append(message, *append, carried.payload);
   } else if (const auto* reply = std::get_if<protocol::AppendReply>(&message.body)) {

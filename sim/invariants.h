@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -26,8 +27,8 @@ class Invariants {
   void record_is(const protocol::GroupRecord& record);
   // A replica that voted has lost its disk: nobody speaks in its name any more.
   void wiped(const Uuid& replica) { wiped_.insert(replica); }
-  // `silent`: the sender's disk has refused it something, so that it must say nothing.
-  void sent(const rpc::Message& message, bool silent);
+  // `refused`: since when the sender's process knows that its disk refused a sync or a write.
+  void sent(const rpc::Message& message, std::optional<runtime::Time> refused);
   void arrived(const rpc::Message& message);
 
   // A voter's disk was wiped, and of the others too few are whole for any election: what is there
@@ -48,6 +49,7 @@ class Invariants {
   };
   // What a replica has said of itself.
   struct Replica {
+    runtime::Time first_heard{};
     Term promised;
     Term ack_term;
     Op acked;  // everything up to it is durable, and equal to ack_term's leader's
