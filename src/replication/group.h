@@ -270,9 +270,10 @@ class Group {
   bool no_op_asked_ = false;
   bool no_op_wanted_ = false;
   Op no_op_;
-  Instant leases_over_{};  // of earlier leaders: nothing is committed before
-  Instant lease_floor_{};  // answers to what was sent earlier do not count for a lease
-  Op config_since_;        // the end of the journal when the present configuration came into force
+  Instant leases_over_{};   // of earlier leaders: nothing is committed before
+  Instant lease_floor_{};   // answers to what was sent earlier do not count for a lease
+  Instant overtaken_at_{};  // when the record last had no higher term
+  Op config_since_;         // the end of the journal when the present configuration came into force
   std::uint64_t appends_ = 0;  // sent in this term
   std::uint64_t round_ = 0;
   std::optional<Op> round_commit_;  // of the read round under way

@@ -15,6 +15,7 @@ void Group::lead(Duration lease_left) {
   leadership_.reset();
   followers_.emplace(config_, identity_.self.replica, log_.last(), now_);
   config_since_ = log_.last().op;
+  overtaken_at_ = now_;
   leases_over_ = now_ + lease_left;
   lease_floor_ = now_;
   no_op_asked_ = false;
@@ -214,6 +215,14 @@ void Group::step_down(Cause cause) {
 void Group::leader_tick() {
   if (now_ - followers_->quorum_heard(now_) > 2 * options_.election_timeout) {
     step_down(quorum_lost);
+    return;
+  }
+  // An elector raised the term and went no further. The record names nobody then, and this leader
+  // cannot write it: an election brings them in line.
+  if (view_.record->term <= promised_) {
+    overtaken_at_ = now_;
+  } else if (now_ - overtaken_at_ > 4 * options_.election_timeout) {
+    step_down(higher_term);
     return;
   }
   advance_commit();
