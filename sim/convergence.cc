@@ -24,12 +24,16 @@ Task<void> Convergence::demand() {
   co_await domain_.pause(1s);  // clients go on without faults
   clients_.finish();
   const runtime::Time limit = domain_.loop.now() + kLimit;
-  while (clients_.running() > 0 && domain_.loop.now() < limit) co_await domain_.pause(20ms);
+  while (clients_.running() > 0 && domain_.loop.now() < limit) {
+    co_await domain_.pause(20ms);
+    co_await restart_stopped();  // an operation that had stalled may have been refused only now
+  }
   const bool answered = clients_.running() == 0;
   std::string last;
   bool converged = false;
   while (!converged && domain_.loop.now() < limit) {
     co_await domain_.pause(50ms);
+    co_await restart_stopped();
     converged = co_await reached(last);
   }
   if (!converged && invariants_.beyond_repair()) {

@@ -49,21 +49,25 @@ Task<void> completes_on(State& disk, Task<void> operation) {
 
 }  // namespace
 
+constexpr runtime::Duration kLongestStall = std::chrono::seconds(3);
+
 struct Disk::State {
   State(runtime::VirtualLoop& world_, runtime::Loop& node_, std::uint64_t seed,
-        runtime::Duration slowest_)
+        runtime::Duration slowest_, std::uint64_t stall_one_in_)
       : world(world_),
         node(node_),
         delays(seed),
         crashes(seed + 1),
         places(seed + 2),
         slowest(slowest_),
+        stall_one_in(stall_one_in_),
         memory(std::make_unique<runtime::MemoryDisk>()) {}
 
   // What an operation waits before it takes effect.
   Task<void> pass() {
     runtime::Timer timer(world);
-    const auto most = static_cast<std::uint64_t>(slowest.count());
+    const bool stalls = stall_one_in > 0 && delays.below(stall_one_in) == 0;
+    const auto most = static_cast<std::uint64_t>((stalls ? kLongestStall : slowest).count());
     co_await timer.sleep_for(std::chrono::nanoseconds(delays.below(most + 1)));
   }
   // Whether the fault befalls this operation.
@@ -88,6 +92,7 @@ struct Disk::State {
   runtime::SeededRandom crashes;
   runtime::SeededRandom places;
   const runtime::Duration slowest;
+  const std::uint64_t stall_one_in;
   std::unique_ptr<runtime::MemoryDisk> memory;
   std::vector<std::unique_ptr<runtime::MemoryDisk>> replaced;  // somebody may still look at one
   std::map<DiskFault, std::string> armed;
@@ -220,8 +225,8 @@ class Disk::Files final : public runtime::Filesystem {
 };
 
 Disk::Disk(runtime::VirtualLoop& world, runtime::Loop& node, std::uint64_t seed,
-           runtime::Duration slowest)
-    : state_(std::make_shared<State>(world, node, seed, slowest)) {}
+           runtime::Duration slowest, std::uint64_t stall_one_in)
+    : state_(std::make_shared<State>(world, node, seed, slowest, stall_one_in)) {}
 
 Disk::~Disk() = default;
 

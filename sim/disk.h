@@ -19,9 +19,10 @@ enum class DiskFault { sync_fails, write_fails, read_fails, read_misdirected, wr
 class Disk {
  public:
   // Operations go on in the `world`, whatever becomes of the process that asked; an operation waits
-  // up to `slowest` first. Its completion resumes on `node`.
+  // up to `slowest` first, one of `stall_one_in` (0: none) up to three seconds. Its completion
+  // resumes on `node`.
   Disk(runtime::VirtualLoop& world, runtime::Loop& node, std::uint64_t seed,
-       runtime::Duration slowest);
+       runtime::Duration slowest, std::uint64_t stall_one_in);
   ~Disk();
 
   // For one process.

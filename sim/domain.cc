@@ -34,6 +34,7 @@ Domain::Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& l
     Server::Traits traits;
     traits.seed = stream(seed, name).next();
     traits.slowest_disk = faults.slowest_disk;
+    traits.stall_one_in = faults.stall_one_in;
     traits.slowest_coordination = faults.coordination_delay;
     traits.drift = static_cast<std::int64_t>(drifts.below(2 * widest + 1)) - faults.drift;
     servers.push_back(std::make_unique<Server>(loop, tree, network, kDomain, name, traits, log));
@@ -87,6 +88,11 @@ Task<void> Domain::create_tree(const Faults& faults) {
   if (faults.tiny_journal) {
     co_await set_property("journal.retention_bytes", "1048576");
     co_await set_property("checkpoint.interval_ms", "200");
+  }
+  if (faults.long_lease) {
+    co_await set_property("group.lease_ms", "1000");
+    co_await set_property("group.election_timeout_ms", "200");
+    co_await set_property("group.heartbeat_ms", "50");
   }
   if (faults.wipe) co_await set_property("replace.after_ms", "2000");
 }

@@ -15,6 +15,7 @@ constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
                                                                 "replay",
                                                                 "delay",
                                                                 "slow_disk",
+                                                                "stall",
                                                                 "crash",
                                                                 "crash_of_all",
                                                                 "drift",
@@ -37,7 +38,8 @@ constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
                                                                 "unseen_expiry",
                                                                 "lingering",
                                                                 "tiny_journal",
-                                                                "shared"};
+                                                                "shared",
+                                                                "long_lease"};
 
 // One class's share of a seed.
 class Draw {
@@ -93,6 +95,7 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.network.replay_permille = of(FaultClass::replay).some(40, 10);
   faults.network.longest_delay = of(FaultClass::delay).up_to(std::chrono::milliseconds(20));
   faults.slowest_disk = of(FaultClass::slow_disk).up_to(std::chrono::milliseconds(3));
+  faults.stall_one_in = of(FaultClass::stall).yes(35) ? 2000 : 0;
   faults.crashes = of(FaultClass::crash).some(80, 15);
   faults.crashes_of_all = of(FaultClass::crash_of_all).some(50, 5);
   faults.drift = of(FaultClass::drift).some(70, 5000);
@@ -117,6 +120,7 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.lingering = of(FaultClass::lingering).yes(50);
   faults.tiny_journal = of(FaultClass::tiny_journal).yes(30);
   faults.shared = of(FaultClass::shared).yes(60);
+  faults.long_lease = of(FaultClass::long_lease).yes(40);
   return faults;
 }
 
@@ -133,6 +137,8 @@ std::string Faults::describe() const {
   add("repeat %", network.repeat_percent);
   add("reorder %", network.reorder_percent);
   add("replay per mille", network.replay_permille);
+  if (stall_one_in > 0) text += ", stalls";
+  if (long_lease) text += ", long leases";
   add("crashes", crashes);
   add("crashes of all", crashes_of_all);
   add("drift per million", static_cast<int>(drift));

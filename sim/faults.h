@@ -21,6 +21,7 @@ enum class FaultClass : unsigned {
   replay,              // messages delivered once more, seconds later
   delay,               // messages take long
   slow_disk,           // so do operations of disks
+  stall,               // some of them take seconds
   crash,               // kill -9 with a power cut, of one server
   crash_of_all,        // of all at the same time
   drift,               // clocks run at different rates
@@ -44,8 +45,9 @@ enum class FaultClass : unsigned {
   lingering,           // a dead server's ephemeral nodes stay for some seconds
   tiny_journal,        // followers that were away copy blocks
   shared,              // several clients write at once
+  long_lease,          // leases that outlive an election
 };
-inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::shared) + 1;
+inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::long_lease) + 1;
 std::string_view name(FaultClass which);
 std::optional<FaultClass> fault_class(std::string_view name);
 
@@ -67,6 +69,7 @@ runtime::SeededRandom stream(std::uint64_t seed, std::string_view what);
 struct Faults {
   NetworkFaults network;
   runtime::Duration slowest_disk{};  // an operation takes up to so long
+  std::uint64_t stall_one_in = 0;    // so many operations, up to three seconds; 0: none
   int crashes = 0;
   int crashes_of_all = 0;
   std::int64_t drift = 0;  // clocks gain or lose up to so many millionths
@@ -93,6 +96,7 @@ struct Faults {
   bool lingering = false;
   bool tiny_journal = false;
   bool shared = false;
+  bool long_lease = false;
 
   static Faults draw(std::uint64_t seed, const FaultSet& without);
   std::string describe() const;

@@ -30,7 +30,7 @@ Server::Server(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Netw
       random_(traits.seed),
       slowest_coordination_(traits.slowest_coordination),
       loop_(world, traits.drift),
-      disk_(world, loop_, traits.seed ^ 0x9393, traits.slowest_disk) {}
+      disk_(world, loop_, traits.seed ^ 0x9393, traits.slowest_disk, traits.stall_one_in) {}
 
 Server::~Server() {
   DATOM_CHECK(process_ == nullptr);

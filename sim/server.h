@@ -28,6 +28,7 @@ class Server {
   struct Traits {
     std::uint64_t seed = 0;
     runtime::Duration slowest_disk{};          // an operation takes up to so long
+    std::uint64_t stall_one_in = 0;            // of them stalls for up to three seconds; 0: none
     std::int64_t drift = 0;                    // of the clock, in millionths
     runtime::Duration slowest_coordination{};  // each way
   };
