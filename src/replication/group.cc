@@ -142,6 +142,10 @@ Effects Group::receive(Instant now, const protocol::GroupMessage& message, Batch
     return taken();
   }
   const protocol::ReplicaRecord* from = config_.member(message.from);
+  // A leader that was replaced resigns after its members know the configuration without it.
+  if (from == nullptr && leadership_ && leadership_->replica.replica == message.from) {
+    from = &leadership_->replica;
+  }
   if (from == nullptr) return taken();
   suspected_.erase(from->service);
 
