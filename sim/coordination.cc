@@ -42,9 +42,12 @@ struct Heard {
 
 class SlowWatch final : public coordination::Watch {
  public:
-  SlowWatch(std::shared_ptr<Heard> heard, WatchHandle inner)
-      : heard_(std::move(heard)), inner_(std::move(inner)) {}
+  explicit SlowWatch(OnChange on_change)
+      : heard_(std::make_shared<Heard>(Heard{std::move(on_change)})) {}
   ~SlowWatch() override { heard_->on_change = nullptr; }
+
+  const std::shared_ptr<Heard>& heard() const { return heard_; }
+  WatchHandle& inner() { return inner_; }
 
  private:
   std::shared_ptr<Heard> heard_;
@@ -83,10 +86,10 @@ class SlowClient final : public coordination::Client {
   }
   Task<std::optional<coordination::Node>> get(std::string path, OnChange on_change,
                                               WatchHandle& watch) override {
-    auto heard = std::make_shared<Heard>(Heard{std::move(on_change)});
-    WatchHandle inner_watch;
-    auto node = co_await through(inner_->get(std::move(path), late(heard), inner_watch));
-    watch = std::make_unique<SlowWatch>(std::move(heard), std::move(inner_watch));
+    auto armed = std::make_unique<SlowWatch>(std::move(on_change));  // calls nobody if this throws
+    auto node =
+        co_await through(inner_->get(std::move(path), late(armed->heard()), armed->inner()));
+    watch = std::move(armed);
     co_return node;
   }
   Task<std::optional<std::vector<std::string>>> children(std::string path) override {
@@ -94,10 +97,10 @@ class SlowClient final : public coordination::Client {
   }
   Task<std::optional<std::vector<std::string>>> children(std::string path, OnChange on_change,
                                                          WatchHandle& watch) override {
-    auto heard = std::make_shared<Heard>(Heard{std::move(on_change)});
-    WatchHandle inner_watch;
-    auto names = co_await through(inner_->children(std::move(path), late(heard), inner_watch));
-    watch = std::make_unique<SlowWatch>(std::move(heard), std::move(inner_watch));
+    auto armed = std::make_unique<SlowWatch>(std::move(on_change));
+    auto names =
+        co_await through(inner_->children(std::move(path), late(armed->heard()), armed->inner()));
+    watch = std::move(armed);
     co_return names;
   }
   Task<void> sync() override { co_await through(done(inner_->sync())); }

@@ -188,7 +188,7 @@ Task<void> Replica::Impl::adopt_base(protocol::CopyBeginReply begin) {
       recent_bytes += write->batch->bytes.size();
     }
     fingerprints.clear();
-    apply_goal = std::max(apply_goal, base.op);
+    apply_goal = base.op;  // what was known to be committed behind it comes again
     apply_blocked = false;
     applied.reach(base.op);
     apply_work.set();

@@ -79,6 +79,8 @@ struct VolumeServer::Impl final : ClientHost {
   Task<void> reconcile(coordination::Client& client, protocol::VolumeRecord record);
   Task<void> open_replica(coordination::Client& client, protocol::VolumeRecord record,
                           protocol::ReplicaRecord self);
+  Task<bool> is_voter(coordination::Client& client, const protocol::VolumeRecord& record,
+                      Uuid replica) const;
   Task<void> leave_volume(coordination::Client& client, protocol::VolumeRecord record);
   Task<void> clear_for_successor(coordination::Client& client, protocol::VolumeRecord record,
                                  protocol::ReplicaRecord self);
@@ -271,20 +273,26 @@ std::optional<protocol::ReplicaRecord> VolumeServer::Impl::own_replica(
   return self;
 }
 
+// Also when the group's record cannot be found: then nothing is known.
+Task<bool> VolumeServer::Impl::is_voter(coordination::Client& from,
+                                        const protocol::VolumeRecord& record, Uuid replica) const {
+  co_await from.sync();
+  const auto node = co_await from.get(protocol::paths::group(options.domain, record.id));
+  if (!node) co_return true;
+  const auto group = protocol::GroupRecord::from_json(node->data);
+  const auto is_it = [&](const protocol::ReplicaRecord& one) { return one.replica == replica; };
+  co_return std::any_of(group.voters.begin(), group.voters.end(), is_it) ||
+      std::any_of(group.next_voters.begin(), group.next_voters.end(), is_it);
+}
+
 // The volume is kept elsewhere now. The data go once the group's record, too, does not know them;
 // the mark in coordination stays, so that nobody ever takes that replica's name again (rule M4).
 Task<void> VolumeServer::Impl::leave_volume(coordination::Client& from,
                                             protocol::VolumeRecord record) {
   const auto open = replicas.find(record.id);
   if (open != replicas.end()) {
-    const Uuid own = open->second->self().replica;
-    co_await from.sync();
-    const auto node = co_await from.get(protocol::paths::group(options.domain, record.id));
-    if (!node) co_return;
-    const auto group = protocol::GroupRecord::from_json(node->data);
-    const auto is_own = [&](const protocol::ReplicaRecord& one) { return one.replica == own; };
-    if (std::any_of(group.voters.begin(), group.voters.end(), is_own) ||
-        std::any_of(group.next_voters.begin(), group.next_voters.end(), is_own)) {
+    const bool votes = co_await is_voter(from, record, open->second->self().replica);
+    if (votes) {
       seams.log.error("volumeserver.still_a_voter", {{"volume", record.name}},
                       "the volume's record no longer lists this server; the replica stays");
       co_return;
@@ -300,8 +308,14 @@ Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
                                                    protocol::ReplicaRecord self) {
   const auto open = replicas.find(record.id);
   if (open != replicas.end()) {
-    if (open->second->self().replica == self.replica) co_return;
-    if (open->second->status().trouble().empty()) {
+    const Uuid own = open->second->self().replica;
+    if (own == self.replica) co_return;
+    const bool listed =
+        std::any_of(record.replicas.begin(), record.replicas.end(),
+                    [&](const protocol::ReplicaRecord& one) { return one.replica == own; });
+    bool stays = listed && open->second->status().trouble().empty();
+    if (!listed) stays = co_await is_voter(from, record, own);  // else of a move that was undone
+    if (stays) {
       seams.log.error("volumeserver.replica_is_sound", {{"volume", record.name}},
                       "it is to be replaced on this server by a new one; it stays");
       co_return;
