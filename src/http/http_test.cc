@@ -211,12 +211,12 @@ TEST_F(HttpTest, TakesARequestByteByByte) {
   EXPECT_THAT(said(pieces), EndsWith("POST|/p|||abc"));
 }
 
-TEST_F(HttpTest, TakesAChunkedBody) {
-  const std::string answer =
-      said({"POST /p HTTP/1.1\r\nConnection: close\r\n"
-            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-            "2\r\nde\r\n0\r\n\r\n"});
-  EXPECT_THAT(answer, EndsWith("POST|/p|||abcde"));
+TEST_F(HttpTest, RefusesAChunkedBody) {
+  const std::string head = "POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const std::string chunks :
+       {"3\r\nabc\r\n0\r\n\r\n", "\r\n0\r\nabc\r\n&\r\n\r\n", "zz\r\n"}) {
+    EXPECT_THAT(said({head + chunks}), StartsWith("HTTP/1.1 411 "));
+  }
 }
 
 TEST_F(HttpTest, TellsAClientThatWaitsForItToGoOn) {
@@ -239,7 +239,6 @@ TEST_F(HttpTest, RefusesWhatIsMalformed) {
       "GET / HTTP/1.1\r\nno colon\r\n\r\n",
       "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
       "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-      "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
   };
   for (const std::string& text : malformed) {
     const std::string answer = said({text});
@@ -255,21 +254,9 @@ TEST_F(HttpTest, RefusesAHeaderThatIsTooLong) {
   EXPECT_THAT(said({many}), StartsWith("HTTP/1.1 431 "));
 }
 
-TEST_F(HttpTest, RefusesAnEndlessChunkHeader) {
-  const std::string head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;";
-  EXPECT_THAT(said({head, std::string(8 * kMaxHeader, 'x')}), StartsWith("HTTP/1.1 4"));
-}
-
 TEST_F(HttpTest, RefusesABodyAnnouncedTooLargeBeforeItComes) {
   const std::string head = "POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n";
   EXPECT_THAT(said({head}), StartsWith("HTTP/1.1 413 "));
-}
-
-TEST_F(HttpTest, RefusesAChunkedBodyThatBecomesTooLarge) {
-  const std::string chunk = "10000\r\n" + std::string(0x10000, 'x') + "\r\n";
-  std::vector<std::string> pieces = {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"};
-  for (int i = 0; i < 17; ++i) pieces.push_back(chunk);
-  EXPECT_THAT(said(pieces), StartsWith("HTTP/1.1 413 "));
 }
 
 TEST_F(HttpTest, ClosesAConnectionThatDoesNotCompleteARequest) {

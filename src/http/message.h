@@ -17,6 +17,20 @@ namespace datom::http {
 namespace beast_http = boost::beast::http;
 using boost::system::error_code;
 
+// Gives a parser that is not eager what is pending up to the end of the header; what it did not
+// take stays. No error: go on, or is_header_done().
+template <typename Parser>
+error_code feed_header(Parser& parser, std::string& pending) {
+  error_code error;
+  while (!pending.empty() && !parser.is_header_done() && !error) {
+    const std::size_t taken = parser.put(boost::asio::buffer(pending), error);
+    pending.erase(0, taken);
+    if (taken == 0 && !error) break;
+  }
+  if (error == beast_http::error::need_more) error = {};
+  return error;
+}
+
 // Gives the parser what is pending; what it did not take stays. No error: go on, or is_done().
 template <typename Parser>
 error_code feed(Parser& parser, std::string& pending) {

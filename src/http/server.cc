@@ -32,6 +32,9 @@ Response refusal(error_code error) {
   if (error == beast_http::error::body_limit) {
     return text_response(413, fmt::format("the body is longer than {} bytes", kMaxRequestBody));
   }
+  if (error == beast_http::error::bad_transfer_encoding) {
+    return text_response(411, "a body must come with its Content-Length");
+  }
   return text_response(400, fmt::format("malformed request: {}", error.message()));
 }
 
@@ -91,7 +94,6 @@ Task<void> Connection::serve() {
 // False: that was the last one.
 Task<bool> Connection::serve_one() {
   RequestParser parser;
-  parser.eager(true);
   parser.header_limit(kMaxHeader);
   parser.body_limit(kMaxRequestBody);
   const error_code error = co_await read_request(parser);
@@ -116,7 +118,13 @@ Task<error_code> Connection::read_request(RequestParser& parser) {
   const Deadline deadline(loop_, stream_, options_.patience);
   bool continued = false;
   for (;;) {
-    const error_code error = feed(parser, pending_);
+    error_code error = feed_header(parser, pending_);
+    if (!error && parser.is_header_done()) {
+      // Beast 1.81 asserts on some malformed chunks: a body says its length.
+      if (parser.chunked()) co_return beast_http::error::bad_transfer_encoding;
+      parser.eager(true);
+      error = feed(parser, pending_);
+    }
     if (error || parser.is_done()) co_return error;
     if (parser.is_header_done() && !std::exchange(continued, true) &&
         parser.get()[beast_http::field::expect] == "100-continue") {
