@@ -200,7 +200,8 @@ void Invariants::on_append(const GroupMessage& message, const protocol::Append& 
   Leadership& leader = found->second;
   if (fresh) leader.replica = message.from;
   if (leader.replica != message.from) fail(message, "OneLeader: the term has another leader");
-  if (fresh && append.leader_last.op < announced_) {
+  const bool newest = leaders_.rbegin()->first == message.term;  // else it was overtaken already
+  if (fresh && newest && append.leader_last.op < announced_) {
     fail(message, fmt::format("LeaderCompleteness: op {} is committed, its journal ends at {}",
                               announced_.value(), text(append.leader_last)));
   }

@@ -198,7 +198,7 @@ Effects Group::promise_saved(Instant now, Term term) {
     save_promise_when_drained();
     return taken();
   }
-  if (state_ == ec_election_in_progress && election_) {
+  if (state_ == ec_election_in_progress && promised_ == sealing_) {
     election_->sealed(identity_.self.replica, own_report(), now_);
     choose_leader();
   }

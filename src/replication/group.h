@@ -260,6 +260,7 @@ class Group {
   Instant elector_deadline_{};
   Instant ask_again_{};
   Instant sealing_since_{};
+  Term sealing_;  // the term that the voters are asked to promise; 0: none yet in this election
   Instant lock_at_{};  // from then on the lock is taken without waiting for a quorum of answers
   Term highest_seen_;  // terms promised anywhere, as far as told
   std::optional<Election::Choice> chosen_;

@@ -42,6 +42,7 @@ std::optional<Instant> Group::stand_at() const {
 void Group::stand() {
   enter(ec_acquire_lock, no_leader);
   election_.emplace(config_);
+  sealing_ = Term(0);
   election_->probe_answered(identity_.self.replica, {promised_, false});
   chosen_.reset();
   elector_deadline_ = now_ + 4 * options_.election_timeout;
@@ -141,6 +142,7 @@ void Group::seal_voters(Term term) {
   }
   elector_deadline_ = now_ + 4 * options_.election_timeout;
   sealing_since_ = now_;
+  sealing_ = term;
   promised_ = term;
   seal_waits_.reset();
   save_promise_when_drained();
@@ -149,7 +151,8 @@ void Group::seal_voters(Term term) {
 
 void Group::on_seal_reply(const Uuid& from, Term term, const protocol::SealReply& reply) {
   highest_seen_ = std::max(highest_seen_, reply.promised);
-  if (state_ != ec_election_in_progress || term != promised_) return;
+  // While the record is being raised a late seal of the term before may arrive: it is none of this.
+  if (state_ != ec_election_in_progress || term != sealing_) return;
   if (!reply.sealed) {
     if (reply.promised > promised_) give_up(higher_term, false);
     return;
