@@ -70,8 +70,6 @@ Effects Group::view_changed(Instant now, View view) {
     if (role_of(state_) == Role::elector) give_up(session_expired, false);
     if (role_of(state_) == Role::leader) step_down(session_expired);
   }
-  // A leader whose lock someone took away as a dead one's takes another; the term decides.
-  if (!pending_ && own_lock() == nullptr) lock_.clear();
   care_for_lock();
   return taken();
 }
@@ -357,6 +355,8 @@ void Group::adopt_config() {
 // that was unknown, or by giving up.
 void Group::care_for_lock() {
   if (pending_ || !view_.connected || view_.expired) return;
+  // A leader whose lock someone took away as a dead one's takes another; the term decides.
+  if (own_lock() == nullptr) lock_.clear();
   if (state_ == ec_acquire_lock) {
     try_lock();
     return;
