@@ -256,7 +256,7 @@ Task<void> VolumeServer::Impl::reconcile(coordination::Client& from,
     co_await leave_volume(from, std::move(record));
     co_return;
   }
-  if (self->replica == record.move_to) co_await clear_for_successor(from, record, *self);
+  co_await clear_for_successor(from, record, *self);
   if (!replicas.contains(record.id) && !troubles.contains(record.id)) {
     co_await open_replica(from, std::move(record), *self);
   }
@@ -301,8 +301,9 @@ Task<void> VolumeServer::Impl::leave_volume(coordination::Client& from,
   co_await remove_replica(std::move(record));
 }
 
-// A replica that is to take the place of another begins empty. What is here of the volume is of the
-// one that it replaces, which is unusable, or of one that was replaced before.
+// Makes room for the replica that this server is to keep. An open one of another name is of a move
+// that was undone, or is the unusable one that is replaced here. And a replica that is to take the
+// place of another begins empty: what is here of the volume is of one that was replaced before.
 Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
                                                    protocol::VolumeRecord record,
                                                    protocol::ReplicaRecord self) {
@@ -320,7 +321,10 @@ Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
                       "it is to be replaced on this server by a new one; it stays");
       co_return;
     }
+    co_await remove_replica(std::move(record));
+    co_return;
   }
+  if (self.replica != record.move_to) co_return;
   const auto trouble = troubles.find(record.id);
   if (trouble != troubles.end() && trouble->second.replica == self.replica) co_return;
   co_await from.sync();
