@@ -239,9 +239,9 @@ void Invariants::on_append_reply(const GroupMessage& message, const protocol::Ap
 }
 
 void Invariants::on_seal_reply(const GroupMessage& message, const protocol::SealReply& reply) {
-  promises(message, reply.promised);
   same_id(message, reply.last);
-  if (!reply.sealed) return;
+  if (!reply.sealed) return;  // a refusal tells of a term that it may be about to promise: a hint
+  promises(message, reply.promised);
   if (reply.promised < message.term) fail(message, "it seals a term without having promised it");
   if (reply.base_complete && reply.head_certain) keeps_acked(message, reply.last);
   replicas_[message.from].seals[message.term] = reply;
