@@ -67,7 +67,7 @@ Value Followers::on_quorum(Value own, Get get) const {
 }
 
 Op Followers::durable_on_quorum(Op own_durable) const {
-  return on_quorum(own_durable, [](const Follower& f) { return f.functional ? f.acked : Op(0); });
+  return on_quorum(own_durable, [](const Follower& f) { return f.functional ? f.counted : Op(0); });
 }
 
 std::uint64_t Followers::confirmed_round(std::uint64_t newest) const {

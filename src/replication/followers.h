@@ -27,6 +27,7 @@ struct Follower {
   bool reading = false;     // a ReadLog for it is under way
   Op next{1};               // next op to send: everything below is sent or known to be there
   Op acked;                 // equal to the leader's journal and durable there
+  Op counted;               // of `acked`, what it asserted as a functional member
   Op applied;
   EntryId last;             // end of its journal, as of its last answer
   std::uint64_t round = 0;  // highest read round it confirmed

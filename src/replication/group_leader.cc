@@ -126,6 +126,7 @@ void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendR
   const Instant echo(static_cast<Duration::rep>(reply.echo));
   if (echo <= now_) follower->echo = std::max(follower->echo, echo);
   follower->ack(reply.acked);
+  if (reply.functional) follower->counted = std::max(follower->counted, reply.acked);
   if (follower->next <= follower->acked) follower->resume_at(follower->acked.next());
   if (!reply.matched) {
     step_back(*follower, reply);
@@ -157,6 +158,7 @@ void Group::step_back(Follower& follower, const protocol::AppendReply& reply) {
   if (at == reply.previous && at > Op(0) && !follower.copy_needed) at = at.previous();
   // Below what it once acknowledged: its disk lost it. It is told to catch up from what it has.
   follower.acked = std::min(follower.acked, at);
+  follower.counted = std::min(follower.counted, at);
   follower.resume_at(at.next());
   follower.copy_needed = !log_.at(at).has_value();
   follower.probe = appends_;
