@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "block_store/superblock.h"
 #include "common/error.h"
 #include "runtime/wait.h"
 
@@ -82,6 +83,14 @@ struct Disk::State {
   void refused() {
     if (std::exchange(failing, false) && !failed_since) failed_since = world.now();
   }
+  // That is on stable storage.
+  void keeps(const std::string& path, ByteView bytes) {
+    if (!path.ends_with("/superblock") || bytes.size() != block_store::kSuperblockSlotBytes) return;
+    const auto found = block_store::decode_superblock(bytes);
+    if (!found) return;
+    block_store::Superblock& newest = superblocks[found->state.replica];
+    if (found->sequence > newest.sequence) newest = *found;
+  }
   [[noreturn]] static void fail(const char* operation, const std::string& path) {
     throw_errno(EIO, std::string(operation) + " " + path);
   }
@@ -97,6 +106,7 @@ struct Disk::State {
   std::vector<std::unique_ptr<runtime::MemoryDisk>> replaced;  // somebody may still look at one
   std::map<DiskFault, std::string> armed;
   std::map<DiskFault, std::uint64_t> happened;
+  std::map<Uuid, block_store::Superblock> superblocks;  // of each replica, the newest one
   bool failing = false;  // a sync or write has failed, which nobody knows yet
   std::optional<runtime::Time> failed_since;
 };
@@ -140,7 +150,9 @@ class Disk::File final : public runtime::File {
     co_await disk_->pass();
     if (disk_->befalls(DiskFault::read_fails, path_)) State::fail("read", path_);
     if (disk_->befalls(DiskFault::read_misdirected, path_)) offset = elsewhere(offset);
-    co_return co_await inner_->read(offset, into);
+    const std::size_t count = co_await inner_->read(offset, into);
+    disk_->keeps(path_, into.first(count));  // read at the start of a process only
+    co_return count;
   }
   Task<void> write_now(std::uint64_t offset, ByteView from) {
     co_await disk_->pass();
@@ -154,6 +166,7 @@ class Disk::File final : public runtime::File {
     }
     if (disk_->befalls(DiskFault::write_misdirected, path_)) offset = elsewhere(offset);
     co_await inner_->write(offset, from);
+    if (synchronous_) disk_->keeps(path_, from);
   }
   Task<void> sync_now() {
     co_await disk_->pass();
@@ -246,6 +259,7 @@ void Disk::crash() {
 }
 
 void Disk::replace() {
+  state_->superblocks.clear();
   state_->replaced.push_back(std::move(state_->memory));
   state_->memory = std::make_unique<runtime::MemoryDisk>();
 }
@@ -285,6 +299,11 @@ void Disk::count_faults(Verdict& verdict) const {
   for (const auto& [fault, many] : state_->happened) {
     verdict.count(kNames[static_cast<int>(fault)], many);
   }
+}
+
+Term Disk::promised(const Uuid& replica) const {
+  const auto found = state_->superblocks.find(replica);
+  return found == state_->superblocks.end() ? Term(0) : found->second.state.promised;
 }
 
 std::optional<runtime::Time> Disk::failed_since() const {

@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "common/strong.h"
+#include "common/uuid.h"
 #include "runtime/file.h"
 #include "runtime/memory_files.h"
 #include "runtime/virtual_loop.h"
@@ -48,6 +50,8 @@ class Disk {
   void count_faults(Verdict& verdict) const;
   // Since when the process that has it mounted knows that a sync or a write has failed.
   std::optional<runtime::Time> failed_since() const;
+  // What a superblock on stable storage says that the replica has promised.
+  Term promised(const Uuid& replica) const;
 
  private:
   struct State;

@@ -31,7 +31,7 @@ std::vector<Uuid> uuids(const std::vector<protocol::ReplicaRecord>& replicas) {
 bool quorums_meet(const std::vector<Uuid>& one, const std::vector<Uuid>& other) {
   std::set<Uuid> all(one.begin(), one.end());
   all.insert(other.begin(), other.end());
-  return replication::quorum(one.size()) + replication::quorum(other.size()) > all.size();
+  return one.size() / 2 + 1 + other.size() / 2 + 1 > all.size();
 }
 
 }  // namespace
@@ -55,6 +55,8 @@ void Invariants::record_is(const protocol::GroupRecord& record) {
     const auto now = uuids(record.voters);
     const bool kept = now == before;
     const bool switched = !joint.empty() && now == joint;
+    if (joint.empty() && !record.next_voters.empty()) in_step(record);
+    if (switched) holds_what_is_committed(record);
     if (!kept && !switched && !quorums_meet(before, now)) {
       verdict_.fail(
           fmt::format("configuration {} follows one with which it has no voter of every "
@@ -65,6 +67,39 @@ void Invariants::record_is(const protocol::GroupRecord& record) {
   record_ = record;
   configs_.emplace_back(record);
   if (configs_.size() > 2) configs_.pop_front();
+}
+
+// SyncingNeverCounts: a replica that is to vote has been in step with the leader that says so.
+void Invariants::in_step(const protocol::GroupRecord& record) {
+  for (const protocol::ReplicaRecord& voter : record.next_voters) {
+    const auto before = uuids(record.voters);
+    if (std::count(before.begin(), before.end(), voter.replica) > 0) continue;
+    const auto& acks = replicas_[voter.replica].acks;
+    const auto of_term = acks.find(record.term);
+    if (of_term != acks.end() && of_term->second.functional) continue;
+    verdict_.fail(
+        fmt::format("SyncingNeverCounts: configuration {} gives {} a vote, which it was "
+                    "never in step for",
+                    record.config_epoch, voter.service));
+  }
+}
+
+// ConfigSerial: what was committed under the configurations before is on a quorum of the new one
+// when that alone is in force.
+void Invariants::holds_what_is_committed(const protocol::GroupRecord& record) {
+  const auto leader = leaders_.find(record.term);
+  if (leader == leaders_.end() || leaders_.rbegin()->first != record.term) return;
+  const bool holds = Quorums(record).all_have([&](const Uuid& replica) {
+    if (replica == leader->second.replica) return true;
+    const auto& acks = replicas_[replica].acks;
+    const auto of_term = acks.find(record.term);
+    return of_term != acks.end() && of_term->second.up_to >= announced_;
+  });
+  if (holds) return;
+  verdict_.fail(
+      fmt::format("ConfigSerial: configuration {} is in force, and op {} is committed "
+                  "without being on a quorum of it",
+                  record.config_epoch, announced_.value()));
 }
 
 // LogMatching, SameOpSameBytes: a term and op name one entry, and its checksum covers its bytes and
@@ -85,6 +120,14 @@ void Invariants::promises(const GroupMessage& message, Term promised) {
                               sender.promised.value(), promised.value()));
   }
   sender.promised = std::max(sender.promised, promised);
+}
+
+// PromiseDurable, at the moment at which it is asserted.
+void Invariants::promise_is_durable(const GroupMessage& message, Term term) {
+  if (sender_.promised >= term) return;
+  fail(message, fmt::format("PromiseDurable: it asserts a promise of term {}, its superblock says "
+                            "{}",
+                            term.value(), sender_.promised.value()));
 }
 
 // AckDurable: what it acknowledged it has, until the leader of a later term has spoken to it.
@@ -126,8 +169,8 @@ Op Invariants::may_be_committed(Term term) const {
   const auto leader = leaders_.find(term);
   if (leader == leaders_.end() || leader->second.first == Op(0)) return Op(0);
   Op most;
-  for (const replication::Config& config : configs_) {
-    most = std::max(most, config.on_quorum<Op>([&](const Uuid& replica) {
+  for (const Quorums& config : configs_) {
+    most = std::max(most, config.reached<Op>([&](const Uuid& replica) {
       if (replica == leader->second.replica) return Op(~std::uint64_t{0});
       const auto known = replicas_.find(replica);
       if (known == replicas_.end()) return Op(0);
@@ -177,7 +220,7 @@ void Invariants::outlives_leases(const GroupMessage& message) {
   for (const auto& [term, earlier] : leaders_) {
     if (term >= message.term) break;
     if (earlier.resigned || configs_.empty()) continue;
-    const runtime::Time since = configs_.back().on_quorum<runtime::Time>([&](const Uuid& replica) {
+    const runtime::Time since = configs_.back().reached<runtime::Time>([&](const Uuid& replica) {
       if (replica == earlier.replica) return runtime::Time::max();
       const auto known = replicas_.find(replica);
       if (known == replicas_.end()) return runtime::Time{};
@@ -194,12 +237,45 @@ void Invariants::outlives_leases(const GroupMessage& message) {
   }
 }
 
+// The first word of a leader. Rules E2 and E3: its journal is the greatest of a quorum's, as far as
+// those reports are known, and it is the process that made its own.
+void Invariants::leads(const GroupMessage& message, const protocol::Append& append) {
+  const Replica& leader = replicas_[message.from];
+  const auto process = leader.sealed_by.find(message.term);
+  if (process != leader.sealed_by.end() && process->second != sender_.number) {
+    fail(message, "OneLeader: another process of it was chosen");
+  }
+  const auto elector = electors_.find(message.term);
+  if (elector == electors_.end() || elector->second.first != message.from) return;
+  const auto end = std::pair(append.leader_last.term, append.leader_last.op);
+  const auto at_most = [&](const Uuid& replica) {
+    const auto& seals = replicas_[replica].seals;
+    const auto seal = seals.find(message.term);
+    return seal != seals.end() && std::pair(seal->second.last.term, seal->second.last.op) <= end;
+  };
+  const bool greatest = std::any_of(configs_.begin(), configs_.end(), [&](const auto& config) {
+    return config.all_have(
+        [&](const Uuid& replica) { return replica == message.from || at_most(replica); });
+  });
+  if (!greatest) {
+    fail(message, fmt::format("LeaderCompleteness: it chose itself, its journal ends at {}, and no "
+                              "quorum has at most that",
+                              text(append.leader_last)));
+  }
+}
+
 void Invariants::on_append(const GroupMessage& message, const protocol::Append& append,
                            const Buffer& frames) {
   const auto [found, fresh] = leaders_.try_emplace(message.term);
   Leadership& leader = found->second;
-  if (fresh) leader.replica = message.from;
+  if (fresh) {
+    leader.replica = message.from;
+    leader.process = sender_.number;
+    leads(message, append);
+  }
   if (leader.replica != message.from) fail(message, "OneLeader: the term has another leader");
+  if (leader.process != sender_.number) fail(message, "OneLeader: it led before it restarted");
+  promise_is_durable(message, message.term);
   const bool newest = leaders_.rbegin()->first == message.term;  // else it was overtaken already
   if (fresh && newest && append.leader_last.op < announced_) {
     fail(message, fmt::format("LeaderCompleteness: op {} is committed, its journal ends at {}",
@@ -226,6 +302,7 @@ void Invariants::on_append_reply(const GroupMessage& message, const protocol::Ap
     fail(message, fmt::format("AppliedLeCommit: it applied op {}, at most op {} can be committed",
                               reply.applied.value(), possible_.value()));
   }
+  if (reply.acked > Op(0) || reply.echo > 0) promise_is_durable(message, message.term);
   if (reply.acked > Op(0)) {
     promises(message, message.term);
     sender.ack_term = message.term;
@@ -238,10 +315,21 @@ void Invariants::on_append_reply(const GroupMessage& message, const protocol::Ap
   possible_ = std::max(possible_, may_be_committed(message.term));
 }
 
+// Each term has one elector (T2).
+void Invariants::on_seal(const GroupMessage& message) {
+  const auto self = std::pair(message.from, sender_.number);
+  const auto [known, fresh] = electors_.emplace(message.term, self);
+  if (!fresh && known->second != self) {
+    fail(message, "OneLeader: another process holds an election of that term");
+  }
+}
+
 void Invariants::on_seal_reply(const GroupMessage& message, const protocol::SealReply& reply) {
   same_id(message, reply.last);
   if (!reply.sealed) return;  // a refusal tells of a term that it may be about to promise: a hint
   promises(message, reply.promised);
+  promise_is_durable(message, message.term);
+  replicas_[message.from].sealed_by[message.term] = sender_.number;
   if (reply.promised < message.term) fail(message, "it seals a term without having promised it");
   if (reply.base_complete && reply.head_certain) keeps_acked(message, reply.last);
   replicas_[message.from].seals[message.term] = reply;
@@ -250,16 +338,16 @@ void Invariants::on_seal_reply(const GroupMessage& message, const protocol::Seal
 // Rule E2: chosen is one that is whole, of a quorum that has promised the term.
 void Invariants::on_become_leader(const GroupMessage& message,
                                   const protocol::BecomeLeader& order) {
+  promise_is_durable(message, message.term);
   const auto has_sealed = [&](const Uuid& replica) {
     const auto known = replicas_.find(replica);
     return known != replicas_.end() && known->second.seals.contains(message.term);
   };
-  const bool quorum = std::any_of(configs_.begin(), configs_.end(), [&](const auto& config) {
-    return config.quorum_has(has_sealed);
-  });
+  const bool quorum = std::any_of(configs_.begin(), configs_.end(),
+                                  [&](const auto& config) { return config.all_have(has_sealed); });
   // The elector's own report is no message.
   const bool with_own = std::any_of(configs_.begin(), configs_.end(), [&](const auto& config) {
-    return config.quorum_has(
+    return config.all_have(
         [&](const Uuid& replica) { return replica == message.from || has_sealed(replica); });
   });
   if (!quorum && !with_own) fail(message, "it names a leader that no quorum was sealed for");
@@ -274,7 +362,7 @@ void Invariants::on_become_leader(const GroupMessage& message,
 
 bool Invariants::beyond_repair() const {
   if (wiped_.empty() || configs_.empty()) return false;
-  return !configs_.back().quorum_has([&](const Uuid& replica) {
+  return !configs_.back().all_have([&](const Uuid& replica) {
     const auto known = replicas_.find(replica);
     if (wiped_.contains(replica) || known == replicas_.end()) return false;
     const auto& seals = known->second.seals;
@@ -282,8 +370,10 @@ bool Invariants::beyond_repair() const {
   });
 }
 
-void Invariants::sent(const rpc::Message& carried, std::optional<runtime::Time> refused) {
+void Invariants::sent(const rpc::Message& carried, const Look& look) {
   const GroupMessage message = protocol::decode_group_message(carried.header);
+  sender_ = look(message.from);
+  const std::optional<runtime::Time>& refused = sender_.refused;
   ++checked_;
   if (wiped_.contains(message.from)) fail(message, "NoAmnesiacVote: its disk was wiped");
   Replica& sender = replicas_[message.from];
@@ -300,6 +390,9 @@ void Invariants::sent(const rpc::Message& carried, std::optional<runtime::Time> 
     on_seal_reply(message, *seal);
   } else if (const auto* probe = std::get_if<protocol::ProbeReply>(&message.body)) {
     promises(message, probe->promised);
+    promise_is_durable(message, probe->promised);
+  } else if (std::holds_alternative<protocol::Seal>(message.body)) {
+    on_seal(message);
   } else if (const auto* order = std::get_if<protocol::BecomeLeader>(&message.body)) {
     on_become_leader(message, *order);
   } else if (std::holds_alternative<protocol::Resign>(message.body)) {

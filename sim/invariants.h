@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -12,9 +13,9 @@
 
 #include "protocol/group_messages.h"
 #include "protocol/records.h"
-#include "replication/config.h"
 #include "rpc/rpc.h"
 #include "runtime/loop.h"
+#include "sim/quorums.h"
 #include "sim/verdict.h"
 
 namespace datom::sim {
@@ -27,8 +28,15 @@ class Invariants {
   void record_is(const protocol::GroupRecord& record);
   // A replica that voted has lost its disk: nobody speaks in its name any more.
   void wiped(const Uuid& replica) { wiped_.insert(replica); }
-  // `refused`: since when the sender's process knows that its disk refused a sync or a write.
-  void sent(const rpc::Message& message, std::optional<runtime::Time> refused);
+  // What is known of a sender beside what it says.
+  struct Process {
+    std::uint64_t number = 0;              // which of its server's processes it is
+    std::optional<runtime::Time> refused;  // since when it knows that its disk refused something
+    Term promised;                         // as its superblock says, on stable storage
+  };
+  // Asked for the replica that a message is from.
+  using Look = std::function<Process(const Uuid& replica)>;
+  void sent(const rpc::Message& message, const Look& look);
   void arrived(const rpc::Message& message);
 
   // A voter's disk was wiped, and of the others too few are whole for any election: what is there
@@ -56,9 +64,11 @@ class Invariants {
     std::map<Term, Acks> acks;
     std::map<Term, runtime::Time> answered;  // when what it answered of that term was sent
     std::map<Term, protocol::SealReply> seals;
+    std::map<Term, std::uint64_t> sealed_by;  // which process of its server
   };
   struct Leadership {
     Uuid replica;
+    std::uint64_t process = 0;
     std::map<std::uint64_t, runtime::Time> sent;  // true time, by the leader's own
     runtime::Duration lease{};
     bool resigned = false;
@@ -68,6 +78,7 @@ class Invariants {
   void fail(const protocol::GroupMessage& message, const std::string& what);
   void same_id(const protocol::GroupMessage& message, const Id& id);
   void promises(const protocol::GroupMessage& message, Term promised);
+  void promise_is_durable(const protocol::GroupMessage& message, Term term);
   void keeps_acked(const protocol::GroupMessage& message, const Id& last);
   void entries(const protocol::GroupMessage& message, const Buffer& frames);
   void is_as_committed(const protocol::GroupMessage& message, const Id& id);
@@ -76,9 +87,14 @@ class Invariants {
   void note_committed(const protocol::GroupMessage& message, Op commit);
   Op may_be_committed(Term term) const;
 
+  void leads(const protocol::GroupMessage& message, const protocol::Append& append);
+  void in_step(const protocol::GroupRecord& record);
+  void holds_what_is_committed(const protocol::GroupRecord& record);
+
   void on_append(const protocol::GroupMessage& message, const protocol::Append& append,
                  const Buffer& frames);
   void on_append_reply(const protocol::GroupMessage& message, const protocol::AppendReply& reply);
+  void on_seal(const protocol::GroupMessage& message);
   void on_seal_reply(const protocol::GroupMessage& message, const protocol::SealReply& reply);
   void on_become_leader(const protocol::GroupMessage& message, const protocol::BecomeLeader& order);
 
@@ -86,9 +102,11 @@ class Invariants {
   Verdict& verdict_;
   std::uint64_t checked_ = 0;
   protocol::GroupRecord record_;
-  std::deque<replication::Config> configs_;  // the last two
+  std::deque<Quorums> configs_;  // the last two
   std::set<Uuid> wiped_;
   std::map<Uuid, Replica> replicas_;
+  Process sender_;                                           // of the message at hand
+  std::map<Term, std::pair<Uuid, std::uint64_t>> electors_;  // and its process
   std::map<Term, Leadership> leaders_;
   std::map<std::pair<Term, Op>, std::uint64_t> ids_;
   std::map<std::uint64_t, Header> headers_;      // by checksum

@@ -21,7 +21,11 @@ namespace {
 void watch(Domain& domain, Invariants& invariants) {
   domain.network.observer.sent = [&](const std::string& from, const rpc::Message& message) {
     for (const auto& server : domain.servers) {
-      if (server->name() == from) invariants.sent(message, server->disk().failed_since());
+      if (server->name() != from) continue;
+      invariants.sent(message, [&server](const Uuid& replica) {
+        return Invariants::Process{server->incarnation(), server->disk().failed_since(),
+                                   server->disk().promised(replica)};
+      });
     }
   };
   domain.network.observer.arrived = [&](const std::string&, const rpc::Message& message) {
