@@ -81,8 +81,8 @@ Written by `./dev bench --record`; [performance.md](performance.md) says how to 
 `nbdkit-file` and `qemu-nbd` keep one copy. nbdkit answers a write once it is in the page cache, qemu-nbd (cache=none) once it is on the
 device; datom once it is on stable storage on two of three servers. All of them, fio and ZooKeeper share the processors.
 
-CPU ms: of all of a system's processes and of fio, per 1000 I/Os. Written: bytes that its processes sent to the device per byte that fio wrote.
-Worst ms: the longest that one I/O took in all rounds.
+CPU ms: of all of a system's processes and of fio, per 1000 I/Os. Written: bytes that its processes sent to the device per byte
+that fio wrote. Worst ms: the longest that one I/O took in all rounds.
 
 {table}
 
