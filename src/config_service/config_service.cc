@@ -18,6 +18,7 @@
 #include "config_service/views.h"
 #include "config_service/volume_mover.h"
 #include "config_service/volume_registry.h"
+#include "coordination/caching_client.h"
 #include "protocol/config.pb.h"
 #include "runtime/task_group.h"
 #include "runtime/wait.h"
@@ -65,7 +66,7 @@ struct ConfigService::Impl {
         caller(caller_),
         log(std::move(log_)),
         options(std::move(options_)),
-        role(loop, client, log, active_record(options), options.domain),
+        role(loop, client_, log, active_record(options), options.domain),
         nodes(loop, client, options.domain),
         volumes(loop, random, client, caller, options.domain, options.ask_timeout),
         properties(loop, client, options.domain),
@@ -126,7 +127,7 @@ struct ConfigService::Impl {
 
   runtime::Loop& loop;
   runtime::Random& random;
-  coordination::Client& client;
+  coordination::CachingClient client;  // the domain is read often, and seldom changes
   rpc::Caller& caller;
   telemetry::Log log;
   ConfigServiceOptions options;
