@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import limit
+from budget import budget, text_of
 from machine import facts
 from measure import JOBS, MIB, compare, fill, measure, summarise
 from report import by_process, page, table
@@ -194,6 +195,9 @@ def parse_options():
                              f"{limit.TOLERANCE} times what bench/limits.json says")
     parser.add_argument("--record-limit", action="store_true",
                         help="the short form, whose ratio then is the one in bench/limits.json")
+    parser.add_argument("--budget", action="store_true",
+                        help="what an I/O costs each of datom's processes: system calls, wake-ups, "
+                             "allocations, copies (needs perf, and root or perf_event_paranoid -1)")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     options = parser.parse_args()
     options.short = options.short or options.record_limit
@@ -216,8 +220,24 @@ def show(options, results):
         print(f"\n{table(results)}\n\nCPU ms per 1000 I/Os by process:\n{by_process(results)}")
 
 
+def show_budgets(options):
+    with workplace(options) as folder:
+        for job in JOBS:
+            if job.name in options.job:
+                place = folder / job.name
+                place.mkdir()
+                found = budget(job, options, place)
+                kill_left_over(place)
+                print(f"\n{text_of(job, *found)}", flush=True)
+                if not options.keep:
+                    shutil.rmtree(place)
+
+
 def bench(options):
     """The exit status."""
+    if options.budget:
+        show_budgets(options)
+        return 0
     if options.short and not options.record_limit:
         limit.recorded()  # complains before half a minute has gone by
     with workplace(options) as folder:

@@ -121,11 +121,16 @@ class Run:
         return sum(use.written for use in self.uses.values()) / self.bytes
 
 
+def fio_command(system, size, job):
+    """The job is a thread of fio, so that killing fio ends it."""
+    return ["fio", "--name=bench", "--thread", "--ioengine=nbd", f"--uri={system.uri}",
+            f"--rw={job.pattern}", f"--bs={job.block_size}", f"--iodepth={job.depth}",
+            f"--size={size}", "--randrepeat=0", "--output-format=json"]
+
+
 def fio(system, size, job, *more):
-    """What fio found out about its only job. A thread of fio, so that killing fio ends it."""
-    text = run("fio", "--name=bench", "--thread", "--ioengine=nbd", f"--uri={system.uri}",
-               f"--rw={job.pattern}", f"--bs={job.block_size}", f"--iodepth={job.depth}",
-               f"--size={size}", "--randrepeat=0", "--output-format=json", *more, seconds=3600)
+    """What fio found out about its only job."""
+    text = run(*fio_command(system, size, job), *more, seconds=3600)
     found = json.loads(text[text.index("{"):])["jobs"][0]
     if found["error"] != 0:
         raise Failure(f"{system.name}, {job.name}: fio saw error {found['error']}")
