@@ -25,16 +25,19 @@ class Chaos {
   // Waits for the last one to have passed.
   runtime::Task<void> close() { return tasks_.close(); }
 
- private:
-  class Plan;
   using Link = std::pair<std::size_t, std::size_t>;  // from one server to another
 
+  // Some of them, for whoever knows a moment for it: they begin after `when`.
   runtime::Task<void> crash(runtime::Duration when, std::size_t at, runtime::Duration away,
                             runtime::Duration linger);
   runtime::Task<void> freeze(runtime::Duration when, std::size_t at, runtime::Duration how_long);
   runtime::Task<void> partition(runtime::Duration when, std::vector<Link> links,
                                 std::vector<runtime::Duration> how_long);
   runtime::Task<void> clog(runtime::Duration when, Link link, runtime::Duration how_long);
+
+ private:
+  class Plan;
+
   void plan_disks(runtime::Duration full, runtime::Duration part);
   runtime::Task<void> refuse(runtime::Duration when, std::size_t at, DiskFault fault,
                              std::string path);

@@ -67,7 +67,8 @@ struct Disk::State {
   // What an operation waits before it takes effect.
   Task<void> pass() {
     runtime::Timer timer(world);
-    const bool stalls = stall_one_in > 0 && delays.below(stall_one_in) == 0;
+    const bool one = stall_one_in > 0 && delays.below(stall_one_in) == 0;
+    const bool stalls = one || world.now() < stalls_until;
     const auto most = static_cast<std::uint64_t>((stalls ? kLongestStall : slowest).count());
     co_await timer.sleep_for(std::chrono::nanoseconds(delays.below(most + 1)));
   }
@@ -107,6 +108,7 @@ struct Disk::State {
   std::map<DiskFault, std::string> armed;
   std::map<DiskFault, std::uint64_t> happened;
   std::map<Uuid, block_store::Superblock> superblocks;  // of each replica, the newest one
+  runtime::Time stalls_until{};
   bool failing = false;  // a sync or write has failed, which nobody knows yet
   std::optional<runtime::Time> failed_since;
 };
@@ -272,7 +274,12 @@ void Disk::inject(DiskFault fault, std::string path) {
   state_->armed[fault] = std::move(path);
 }
 
+void Disk::stall(runtime::Time until) {
+  state_->stalls_until = std::max(state_->stalls_until, until);
+}
+
 void Disk::calm() {
+  state_->stalls_until = {};
   state_->armed.clear();
   limit(0);
 }

@@ -40,6 +40,8 @@ class Disk {
   void limit(std::uint64_t bytes);
   // Befalls the next operation of the kind, on files whose path contains `path`.
   void inject(DiskFault fault, std::string path);
+  // Until then every operation takes up to three seconds.
+  void stall(runtime::Time until);
   // What was injected and has not happened yet will not; space is there.
   void calm();
   // 0: there is no such file.

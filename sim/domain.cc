@@ -90,10 +90,11 @@ Task<void> Domain::create_tree(const Faults& faults) {
     co_await set_property("checkpoint.interval_ms", "200");
   }
   if (faults.long_lease) {
-    co_await set_property("group.lease_ms", "1000");
+    if (!faults.no_lease) co_await set_property("group.lease_ms", "1000");
     co_await set_property("group.election_timeout_ms", "200");
     co_await set_property("group.heartbeat_ms", "50");
   }
+  if (faults.no_lease) co_await set_property("group.lease_ms", "0");
   if (faults.wipe) co_await set_property("replace.after_ms", "2000");
 }
 

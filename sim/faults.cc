@@ -39,7 +39,9 @@ constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
                                                                 "lingering",
                                                                 "tiny_journal",
                                                                 "shared",
-                                                                "long_lease"};
+                                                                "long_lease",
+                                                                "no_lease",
+                                                                "ambush"};
 
 // One class's share of a seed.
 class Draw {
@@ -121,6 +123,8 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.tiny_journal = of(FaultClass::tiny_journal).yes(30);
   faults.shared = of(FaultClass::shared).yes(60);
   faults.long_lease = of(FaultClass::long_lease).yes(40);
+  faults.no_lease = of(FaultClass::no_lease).yes(25);
+  faults.ambushes = of(FaultClass::ambush).some(75, 24);
   return faults;
 }
 
@@ -162,6 +166,8 @@ std::string Faults::describe() const {
   if (lingering) text += ", lingering";
   if (tiny_journal) text += ", tiny journal";
   if (shared) text += ", shared";
+  if (no_lease) text += ", no leases";
+  add("ambushes", ambushes);
   return text;
 }
 

@@ -46,8 +46,10 @@ enum class FaultClass : unsigned {
   tiny_journal,        // followers that were away copy blocks
   shared,              // several clients write at once
   long_lease,          // leases that outlive an election
+  no_lease,            // reads ask a quorum
+  ambush,              // faults at the moments that matter
 };
-inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::long_lease) + 1;
+inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::ambush) + 1;
 std::string_view name(FaultClass which);
 std::optional<FaultClass> fault_class(std::string_view name);
 
@@ -97,6 +99,8 @@ struct Faults {
   bool tiny_journal = false;
   bool shared = false;
   bool long_lease = false;
+  bool no_lease = false;
+  int ambushes = 0;
 
   static Faults draw(std::uint64_t seed, const FaultSet& without);
   std::string describe() const;

@@ -251,7 +251,9 @@ void Network::Endpoint::send(const std::string& service, rpc::Method method, rpc
     network_.loop_.start_timer(at, [network = &network_, link, inc = incarnation_, method,
                                     message] { network->deliver(link, inc, method, message); });
   };
-  if (chance(network_.replays_, network_.faults.replay_permille, 1000)) {
+  int replays = network_.faults.replay_permille;
+  if (replays > 0 && network_.observer.rare && network_.observer.rare(message)) replays *= 30;
+  if (chance(network_.replays_, replays, 1000)) {
     ++network_.replayed_;
     const auto later = std::chrono::milliseconds(100 + network_.replays_.below(6000));
     deliver_at(network_.loop_.now() + later);

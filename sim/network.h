@@ -47,6 +47,8 @@ class Network {
   struct Observer {
     std::function<void(const std::string& from, const rpc::Message&)> sent;
     std::function<void(const std::string& to, const rpc::Message&)> arrived;
+    // Whether few such messages are sent: these are replayed much more often.
+    std::function<bool(const rpc::Message&)> rare;
   };
   Observer observer;
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <memory>
+#include <variant>
 
+#include "sim/ambush.h"
 #include "sim/chaos.h"
 #include "sim/clients.h"
 #include "sim/convergence.h"
@@ -18,7 +20,14 @@ namespace datom::sim {
 
 namespace {
 
-void watch(Domain& domain, Invariants& invariants) {
+bool is_rare(const rpc::Message& carried) {
+  const protocol::GroupMessage message = protocol::decode_group_message(carried.header);
+  return !std::holds_alternative<protocol::Append>(message.body) &&
+         !std::holds_alternative<protocol::AppendReply>(message.body);
+}
+
+void watch(Domain& domain, Invariants& invariants, Ambushes& ambushes) {
+  domain.network.observer.rare = is_rare;
   domain.network.observer.sent = [&](const std::string& from, const rpc::Message& message) {
     for (const auto& server : domain.servers) {
       if (server->name() != from) continue;
@@ -27,6 +36,7 @@ void watch(Domain& domain, Invariants& invariants) {
                                    server->disk().promised(replica)};
       });
     }
+    ambushes.sent(message);
   };
   domain.network.observer.arrived = [&](const std::string&, const rpc::Message& message) {
     invariants.arrived(message);
@@ -57,8 +67,9 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   History history;
   Clients clients(seed, domain, history, verdict);
   Invariants invariants(domain.loop, verdict);
-  watch(domain, invariants);
   Chaos chaos(seed, faults, domain, clients, invariants, verdict);
+  Ambushes ambushes(seed, faults, domain, chaos, verdict);
+  watch(domain, invariants, ambushes);
   Convergence convergence(domain, clients, invariants, verdict);
 
   const runtime::Duration faulty_time = std::min(options.faulty_time, kFaultyTime);
@@ -66,7 +77,9 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
       faults, [&](const protocol::GroupRecord& record) { invariants.record_is(record); }));
   clients.start();
   chaos.plan(kFaultyTime, faulty_time);
+  ambushes.lay(kFaultyTime, faulty_time);
   domain.loop.run(domain.pause(faulty_time));
+  domain.loop.run(ambushes.close());
   domain.loop.run(chaos.close());
   domain.loop.run(convergence.demand());
   domain.loop.run(domain.stop());

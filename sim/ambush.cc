@@ -1,0 +1,191 @@
+#include "sim/ambush.h"
+
+#include <variant>
+
+#include "protocol/records.h"
+
+namespace datom::sim {
+
+using protocol::GroupMessage;
+using runtime::Task;
+using namespace std::chrono_literals;
+
+Ambushes::Ambushes(std::uint64_t seed, const Faults& faults, Domain& domain, Chaos& chaos,
+                   Verdict& verdict)
+    : domain_(domain),
+      chaos_(chaos),
+      verdict_(verdict),
+      many_(faults.ambushes),
+      linger_(faults.lingering),
+      random_(stream(seed, FaultClass::ambush, 1)),
+      tasks_(domain.loop, [&verdict](std::exception_ptr error) { verdict.task_failed(error); }) {}
+
+void Ambushes::lay(runtime::Duration full, runtime::Duration part) {
+  const auto up_to = [this](runtime::Duration most) {
+    return runtime::Duration(random_.below(static_cast<std::uint64_t>(most.count())));
+  };
+  for (int i = 0; i < many_; ++i) {
+    Ambush one;
+    const runtime::Duration from = up_to(full);
+    one.from = domain_.loop.now() + from;
+    one.moment = static_cast<Moment>(random_.below(kMoments));
+    one.left = random_.below(one.moment == Moment::appends ? 300 : 2);
+    one.sender = random_.below(2) == 0;
+    one.deed = static_cast<Deed>(random_.below(kDeeds));
+    const bool at_once = random_.below(2) == 0;
+    one.after = up_to(at_once ? 2ms : 80ms);
+    const bool is_short = random_.below(2) == 0;
+    one.how_long = up_to(is_short ? 300ms : 3s);
+    const runtime::Duration linger = up_to(6s);
+    if (linger_) one.linger = linger;
+    one.unheard = random_.below(2) == 0;
+    one.spared = random_.next();
+    if (from < part) laid_.push_back(one);
+  }
+}
+
+std::set<Ambushes::Moment> Ambushes::moments_of(const GroupMessage& message, bool entries) {
+  std::set<Moment> moments;
+  if (message.config_epoch > config_epoch_) {
+    config_epoch_ = message.config_epoch;
+    moments.insert(Moment::configures);
+  }
+  if (std::holds_alternative<protocol::Seal>(message.body)) {
+    moments.insert(Moment::seals);
+  } else if (const auto* seal = std::get_if<protocol::SealReply>(&message.body)) {
+    if (seal->sealed) moments.insert(Moment::sealed);
+  } else if (std::holds_alternative<protocol::BecomeLeader>(message.body)) {
+    moments.insert(Moment::named);
+  } else if (std::holds_alternative<protocol::Append>(message.body)) {
+    if (led_.insert(message.term).second) moments.insert(Moment::leads);
+    if (entries) moments.insert(Moment::appends);
+  } else if (const auto* reply = std::get_if<protocol::AppendReply>(&message.body)) {
+    const auto who = std::pair(message.term, message.from);
+    if (answered_.insert(who).second) moments.insert(Moment::answers);
+    if (reply->functional && in_step_.insert(who).second) moments.insert(Moment::in_step);
+  }
+  return moments;
+}
+
+std::optional<std::size_t> Ambushes::server_of(const Uuid& replica) const {
+  const protocol::GroupRecord& record = domain_.record;
+  std::string service;
+  for (const auto* set : {&record.voters, &record.next_voters}) {
+    for (const protocol::ReplicaRecord& one : *set) {
+      if (one.replica == replica) service = one.service;
+    }
+  }
+  for (const protocol::LearnerRecord& one : record.learners) {
+    if (one.member.replica == replica) service = one.member.service;
+  }
+  for (std::size_t at = 0; at < domain_.servers.size(); ++at) {
+    if (domain_.servers[at]->name() == service) return at;
+  }
+  return std::nullopt;
+}
+
+void Ambushes::sent(const rpc::Message& carried) {
+  if (laid_.empty() || closed_) return;
+  const GroupMessage message = protocol::decode_group_message(carried.header);
+  const std::set<Moment> moments = moments_of(message, !carried.payload.empty());
+  for (std::size_t i = 0; i < laid_.size();) {
+    Ambush& ambush = laid_[i];
+    if (!moments.contains(ambush.moment) || domain_.loop.now() < ambush.from || ambush.left-- > 0) {
+      ++i;
+      continue;
+    }
+    const auto from = server_of(message.from);
+    const auto to = server_of(message.to);
+    if (from && to) strike(ambush, ambush.sender ? *from : *to, ambush.sender ? *to : *from);
+    laid_.erase(laid_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+void Ambushes::strike(const Ambush& ambush, std::size_t at, std::size_t other) {
+  switch (ambush.deed) {
+    case Deed::crash:
+      tasks_.spawn(crash(ambush, at));
+      break;
+    case Deed::freeze:
+      verdict_.count("ambush: freeze");
+      tasks_.spawn(chaos_.freeze(ambush.after, at, ambush.how_long));
+      break;
+    case Deed::cut:
+      tasks_.spawn(cut(ambush, at, other));
+      break;
+    case Deed::hold:
+      tasks_.spawn(hold(ambush, at));
+      break;
+    case Deed::island:
+      tasks_.spawn(island(ambush, at));
+      break;
+    case Deed::stall:
+      tasks_.spawn(stall(ambush, at));
+      break;
+  }
+}
+
+void Ambushes::separate(std::size_t at, bool both_ways, bool apart) {
+  const std::string& name = domain_.servers[at]->name();
+  for (const auto& other : domain_.servers) {
+    if (other->name() == name) continue;
+    for (const auto& [from, to] :
+         {std::pair(name, other->name()), std::pair(other->name(), name)}) {
+      if (from != name && !both_ways) continue;
+      apart ? domain_.network.cut(from, to) : domain_.network.mend(from, to);
+    }
+  }
+}
+
+// Back soon, before anybody else leads; half of the times as a power cut, of which no peer hears.
+Task<void> Ambushes::crash(Ambush ambush, std::size_t at) {
+  co_await domain_.pause(ambush.after);
+  verdict_.count("ambush: crash");
+  if (ambush.unheard) separate(at, false, true);
+  co_await chaos_.crash(0s, at, ambush.how_long / 4, ambush.linger);
+  if (ambush.unheard) separate(at, false, false);
+}
+
+// The link between the two, one way.
+Task<void> Ambushes::cut(Ambush ambush, std::size_t at, std::size_t other) {
+  verdict_.count("ambush: cut");
+  std::vector<Chaos::Link> links(1, {at, other});
+  std::vector<runtime::Duration> how_long(1, ambush.how_long);
+  co_await chaos_.partition(ambush.after, std::move(links), std::move(how_long));
+}
+
+// What it sends is held back, but for what it sends to one of them.
+Task<void> Ambushes::hold(Ambush ambush, std::size_t at) {
+  verdict_.count("ambush: held back");
+  const std::size_t many = domain_.servers.size();
+  const std::size_t spared = (at + 1 + ambush.spared % (many - 1)) % many;
+  for (std::size_t to = 0; to < many; ++to) {
+    if (to == at || to == spared) continue;
+    co_await chaos_.clog(std::exchange(ambush.after, 0s), {at, to}, ambush.how_long);
+  }
+}
+
+// It is cut off, and what was sent to it last arrives long after that.
+Task<void> Ambushes::island(Ambush ambush, std::size_t at) {
+  verdict_.count("ambush: island");
+  for (std::size_t from = 0; from < domain_.servers.size(); ++from) {
+    if (from != at) co_await chaos_.clog(0s, {from, at}, ambush.how_long);
+  }
+  co_await domain_.pause(ambush.after);
+  separate(at, true, true);
+  co_await domain_.pause(ambush.how_long + 1s);
+  separate(at, true, false);
+}
+
+Task<void> Ambushes::stall(Ambush ambush, std::size_t at) {
+  co_await domain_.pause(ambush.after);
+  verdict_.count("ambush: stall");
+  domain_.servers[at]->disk().stall(domain_.loop.now() + ambush.how_long / 10);
+}
+
+Task<void> Ambushes::close() {
+  closed_ = true;
+  co_await tasks_.close();
+}
+
+}  // namespace datom::sim

@@ -1,0 +1,85 @@
+// Faults at the moments that matter: a message of the protocol sets one off, and it strikes who
+// sent it or whom it is for, at once or a little later.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "protocol/group_messages.h"
+#include "rpc/rpc.h"
+#include "runtime/task_group.h"
+#include "sim/chaos.h"
+#include "sim/domain.h"
+#include "sim/faults.h"
+#include "sim/verdict.h"
+
+namespace datom::sim {
+
+class Ambushes {
+ public:
+  Ambushes(std::uint64_t seed, const Faults& faults, Domain& domain, Chaos& chaos,
+           Verdict& verdict);
+
+  // They are laid over a time of `full`, those of its first `part`; later nothing sets them off.
+  void lay(runtime::Duration full, runtime::Duration part);
+  // A message that a replica sends.
+  void sent(const rpc::Message& carried);
+  // Nothing sets one off any more; waits for the last to have passed.
+  runtime::Task<void> close();
+
+ private:
+  enum class Moment : unsigned {
+    seals,      // an elector asks for a promise
+    sealed,     // and gets one
+    named,      // it names the leader
+    leads,      // the first word of a leader
+    answers,    // of a follower to it
+    in_step,    // the follower's acks begin to count
+    appends,    // an entry is sent
+    configures  // the first word of another configuration
+  };
+  static constexpr unsigned kMoments = static_cast<unsigned>(Moment::configures) + 1;
+  enum class Deed : unsigned { crash, freeze, cut, hold, island, stall };
+  static constexpr unsigned kDeeds = static_cast<unsigned>(Deed::stall) + 1;
+  struct Ambush {
+    runtime::Time from{};
+    Moment moment{};
+    std::uint64_t left = 0;  // so many such moments pass by
+    bool sender = false;     // it strikes who sent the message, else whom it is for
+    Deed deed{};
+    runtime::Duration after{};
+    runtime::Duration how_long{};
+    runtime::Duration linger{};
+    bool unheard = false;  // a crash of which no connection tells
+    std::uint64_t spared = 0;
+  };
+
+  std::set<Moment> moments_of(const protocol::GroupMessage& message, bool entries);
+  std::optional<std::size_t> server_of(const Uuid& replica) const;
+  void strike(const Ambush& ambush, std::size_t at, std::size_t other);
+  runtime::Task<void> crash(Ambush ambush, std::size_t at);
+  runtime::Task<void> cut(Ambush ambush, std::size_t at, std::size_t other);
+  runtime::Task<void> hold(Ambush ambush, std::size_t at);
+  runtime::Task<void> island(Ambush ambush, std::size_t at);
+  runtime::Task<void> stall(Ambush ambush, std::size_t at);
+  void separate(std::size_t at, bool both_ways, bool apart);
+
+  Domain& domain_;
+  Chaos& chaos_;
+  Verdict& verdict_;
+  const int many_;
+  const bool linger_;
+  runtime::SeededRandom random_;
+  bool closed_ = false;
+  std::vector<Ambush> laid_;
+  std::set<Term> led_;
+  std::set<std::pair<Term, Uuid>> answered_;
+  std::set<std::pair<Term, Uuid>> in_step_;
+  std::uint64_t config_epoch_ = 0;
+  runtime::TaskGroup tasks_;
+};
+
+}  // namespace datom::sim
