@@ -46,17 +46,22 @@ class Use:
     """What a process has used since it began; of a run: what it used meanwhile."""
     user_s: float = 0.0
     system_s: float = 0.0
-    written: int = 0         # bytes sent towards a device
-    wakeups: int | None = 0  # a thread had slept; None where that cannot be told
+    written: int = 0  # bytes sent towards a device
+    slept: dict = field(default_factory=dict)  # how often by thread, where that can be told
+
+    @property
+    def wakeups(self):
+        return sum(self.slept.values()) if self.slept else None
 
     @property
     def cpu_s(self):
         return self.user_s + self.system_s
 
     def since(self, before):
-        wakeups = None if self.wakeups is None else self.wakeups - before.wakeups
+        slept = {thread: count - before.slept.get(thread, 0)
+                 for thread, count in self.slept.items()}
         return Use(self.user_s - before.user_s, self.system_s - before.system_s,
-                   self.written - before.written, wakeups)
+                   self.written - before.written, slept)
 
 
 def fields_of(path):
@@ -73,13 +78,12 @@ def use_of(pid, lasting_threads):
     try:
         times = (process / "stat").read_text().rpartition(")")[2].split()
         written = int(fields_of(process / "io")["write_bytes"])
-        wakeups = None
-        if lasting_threads:
-            wakeups = sum(int(fields_of(task / "status")["voluntary_ctxt_switches"])
-                          for task in (process / "task").iterdir())
+        threads = (process / "task").iterdir() if lasting_threads else []
+        slept = {task.name: int(fields_of(task / "status")["voluntary_ctxt_switches"])
+                 for task in threads}
     except OSError as error:
         raise Failure(f"process {pid} has ended: {error}") from None
-    return Use(int(times[11]) / TICKS_PER_SECOND, int(times[12]) / TICKS_PER_SECOND, written, wakeups)
+    return Use(int(times[11]) / TICKS_PER_SECOND, int(times[12]) / TICKS_PER_SECOND, written, slept)
 
 
 def uses_of(system):
@@ -146,7 +150,8 @@ def fill(system, size):
 def client_use(found):
     """fio's thread; it reports its times as a share of its run."""
     seconds = found["job_runtime"] / 1e3
-    return Use(found["usr_cpu"] / 100 * seconds, found["sys_cpu"] / 100 * seconds, 0, found["ctx"])
+    return Use(found["usr_cpu"] / 100 * seconds, found["sys_cpu"] / 100 * seconds, 0,
+               {CLIENT: found["ctx"]})
 
 
 def measure(system, size, job, seconds):

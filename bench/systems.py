@@ -12,7 +12,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
-from cluster import CONFIG_SERVICE, HOST, Cluster  # noqa: E402
+from cluster import CONFIG_SERVICE, HOST, Cluster, unusual_ports  # noqa: E402
 from playground import Failure, free_ports, run, wait_until  # noqa: E402
 
 VOLUME = "bench"
@@ -33,7 +33,7 @@ class Datom:
         self.pids = {}  # what a process is -> its id
 
     def start(self):
-        self.cluster.up(REPLICAS)
+        self.cluster.up(REPLICAS, unusual_ports)
         self.cluster.command("volume", "create", VOLUME, "--size", self.size, "--wait", START_SECONDS)
 
     def prepare(self):

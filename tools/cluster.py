@@ -42,8 +42,11 @@ def choose_ports(servers):
     usual = {"zookeeper": 2181, "config": 7400, "servers": 7401, "nbd": 10809}
     wanted = [usual["zookeeper"], usual["config"]]
     wanted += [usual[kind] + i for kind in ("servers", "nbd") for i in range(servers)]
-    if all(is_free(port) for port in wanted):
-        return usual
+    return usual if all(is_free(port) for port in wanted) else unusual_ports(servers)
+
+
+def unusual_ports(servers):
+    """The same, such that clusters that start at the same time hardly meet."""
     first = free_ports(2 + 2 * servers)
     return {"zookeeper": first, "config": first + 1, "servers": first + 2,
             "nbd": first + 2 + servers}
@@ -182,14 +185,14 @@ class Cluster:
 
     # ---- up, down
 
-    def up(self, servers):
+    def up(self, servers, ports=choose_ports):
         """Makes and starts what is not there or not running."""
         if self.exists and servers not in (None, self.state["servers"]):
             raise Failure(f"{self.root} is a cluster of {self.state['servers']} volume servers, "
                           f"asked for {servers}: take it down first")
         if not self.exists:
             count = servers or 3
-            self.state = {"servers": count, "ports": choose_ports(count), "made": False,
+            self.state = {"servers": count, "ports": ports(count), "made": False,
                           "made_root": not self.root.exists()}
             self._save()
         self._start_zookeeper()
