@@ -119,7 +119,7 @@ runtime::Task<void> BlockStore::Impl::apply_checked(std::vector<Entry> entries) 
   for (const Entry& entry : entries) {
     if (changes_blocks(entry.header.kind)) co_await pin_pages(entry.header, pages);
   }
-  co_await write_changes(loop, *data, plan(entries, pages, newest_possible()));
+  co_await write_changes(loop, *device, plan(entries, pages, newest_possible()));
   // From here to the end without await: nobody sees a part of it.
   for (const Entry& entry : entries) {
     if (changes_blocks(entry.header.kind)) take_effect(entry, pages);

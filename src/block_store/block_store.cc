@@ -86,7 +86,7 @@ runtime::Task<std::unique_ptr<BlockStore>> BlockStore::open(runtime::Filesystem&
   std::unique_ptr<SuperblockFile> superblock = co_await SuperblockFile::open(files, path);
   const std::uint64_t size = superblock->current().size;
   std::unique_ptr<runtime::File> data = co_await open_sized(files, data_path(directory), size);
-  runtime::OpenOptions from_device{.read_only = true, .direct = true};
+  runtime::OpenOptions from_device{.direct = true};
   std::unique_ptr<runtime::File> device =
       co_await open_sized(files, data_path(directory), size, from_device);
   std::unique_ptr<runtime::File> table =

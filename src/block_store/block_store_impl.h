@@ -122,8 +122,11 @@ struct BlockStore::Impl {
   runtime::Loop& loop;
   const std::string directory;
   std::unique_ptr<SuperblockFile> superblock;
+  // Two ways to one file. Clients' reads go through the page cache; what is written, and what a
+  // check reads, goes past it: a write of a block costs no copy and no page there, and a checkpoint
+  // finds nothing to write back. The system drops a page of which a block is written.
   std::unique_ptr<runtime::File> data;
-  std::unique_ptr<runtime::File> device;  // the same file, read past the memory of the system
+  std::unique_ptr<runtime::File> device;
   Table table;
   RangeGuard guard;
 

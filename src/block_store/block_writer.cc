@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <map>
+#include <span>
 #include <utility>
 
 #include "block_store/concurrently.h"
@@ -14,6 +16,38 @@ constexpr std::size_t kConcurrentOperations = 32;
 constexpr std::size_t kMaxCoalescedBytes = 256 << 10;
 
 using Changes = std::vector<Change>;
+
+// Neighbours of one kind, which become one operation on the file: [begin, end) in a wave.
+struct Run {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  std::uint64_t length = 0;  // bytes
+};
+
+bool is_data(const Change& change) {
+  return change.kind == BlockKind::data;
+}
+
+std::uint64_t length_of(const Change& change) {
+  return (change.range.end - change.range.first) * kBlockSize;
+}
+
+// Whether it can be written O_DIRECT from where it is.
+bool aligned(const Buffer& buffer) {
+  return reinterpret_cast<std::uintptr_t>(buffer.data()) % kBlockSize == 0;
+}
+
+bool by_block(const Change& a, const Change& b) {
+  return a.range.first < b.range.first;
+}
+
+// REQUIRES: in order of block.
+bool apart(std::span<const Change> changes) {
+  for (std::size_t i = 1; i < changes.size(); ++i) {
+    if (changes[i].range.first < changes[i - 1].range.end) return false;
+  }
+  return true;
+}
 
 // Ranges that do not overlap.
 class RangeSet {
@@ -28,37 +62,8 @@ class RangeSet {
   std::map<BlockNumber, BlockNumber> ends_;  // by first
 };
 
-// One operation on the file: neighbours of one kind, in order of block.
-struct Operation {
-  BlockKind kind = BlockKind::hole;
-  BlockRange range;
-  std::vector<Buffer> pieces;
-
-  std::uint64_t offset() const { return range.first * kBlockSize; }
-  std::uint64_t length() const { return (range.end - range.first) * kBlockSize; }
-
-  bool takes(const Change& next) const {
-    if (next.kind != kind || next.range.first != range.end) return false;
-    return kind != BlockKind::data || length() + next.content.size() <= kMaxCoalescedBytes;
-  }
-  void take(Change next) {
-    range.end = next.range.end;
-    if (kind == BlockKind::data) pieces.push_back(std::move(next.content));
-  }
-};
-
-Buffer joined(std::vector<Buffer> pieces, std::uint64_t length) {
-  if (pieces.size() == 1) return std::move(pieces.front());
-  Buffer whole = Buffer::allocate(length);
-  std::size_t filled = 0;
-  for (const Buffer& piece : pieces) {
-    std::memcpy(whole.mutable_data() + filled, piece.data(), piece.size());
-    filled += piece.size();
-  }
-  return whole;
-}
-
-// The longest beginning of `changes`, from `next` on, that does not overlap within itself.
+// The longest beginning of `changes`, from `next` on, that does not overlap within itself; in order
+// of block.
 Changes take_wave(Changes& changes, std::size_t& next) {
   Changes wave;
   RangeSet taken;
@@ -66,44 +71,89 @@ Changes take_wave(Changes& changes, std::size_t& next) {
     taken.add(changes[next].range);
     wave.push_back(std::move(changes[next++]));
   }
+  std::sort(wave.begin(), wave.end(), by_block);
   return wave;
 }
 
-std::vector<Operation> coalesce(Changes wave) {
-  std::sort(wave.begin(), wave.end(),
-            [](const Change& a, const Change& b) { return a.range.first < b.range.first; });
-  std::vector<Operation> operations;
-  for (Change& change : wave) {
-    if (operations.empty() || !operations.back().takes(change)) {
-      operations.push_back({change.kind, {change.range.first, change.range.first}, {}});
-    }
-    operations.back().take(std::move(change));
+std::vector<Run> runs_of(std::span<const Change> wave) {
+  std::vector<Run> runs;
+  for (std::size_t i = 0; i < wave.size(); ++i) {
+    const std::uint64_t length = length_of(wave[i]);
+    const bool follows = i > 0 && wave[i].kind == wave[i - 1].kind &&
+                         wave[i].range.first == wave[i - 1].range.end &&
+                         (!is_data(wave[i]) || runs.back().length + length <= kMaxCoalescedBytes);
+    if (!follows) runs.push_back({i, i, 0});
+    runs.back().end = i + 1;
+    runs.back().length += length;
   }
-  return operations;
+  return runs;
 }
 
-runtime::Task<void> perform(runtime::File* file, Operation operation) {
-  if (operation.kind == BlockKind::data) {
-    const Buffer bytes = joined(std::move(operation.pieces), operation.length());
-    co_await file->write(operation.offset(), bytes.view());
-    co_return;
+// What of a wave is data goes to the file in one call. Content that cannot be written from where it
+// is, or that follows other content, is brought together in one piece of memory first.
+runtime::Task<void> write_data(runtime::File& file, std::span<const Change> wave,
+                               std::span<const Run> runs) {
+  const auto in_place = [&wave](const Run& run) {
+    return run.end - run.begin == 1 && aligned(wave[run.begin].content);
+  };
+  std::uint64_t copied = 0;
+  for (const Run& run : runs) {
+    if (is_data(wave[run.begin]) && !in_place(run)) copied += run.length;
   }
-  co_await file->punch_hole(operation.offset(), operation.length());
-  if (operation.kind == BlockKind::zero) {
-    co_await file->allocate(operation.offset(), operation.length());
+  Buffer memory = Buffer::allocate(copied);
+  std::vector<runtime::File::Piece> pieces;
+  std::size_t filled = 0;
+  for (const Run& run : runs) {
+    if (!is_data(wave[run.begin])) continue;
+    const std::uint64_t offset = wave[run.begin].range.first * kBlockSize;
+    if (in_place(run)) {
+      pieces.push_back({offset, wave[run.begin].content.view()});
+      continue;
+    }
+    pieces.push_back({offset, memory.view().subspan(filled, run.length)});
+    for (std::size_t i = run.begin; i < run.end; ++i) {
+      const ByteView content = wave[i].content.view();
+      std::memcpy(memory.mutable_data() + filled, content.data(), content.size());
+      filled += content.size();
+    }
   }
+  co_await file.write_pieces(pieces);
+}
+
+runtime::Task<void> clear(runtime::File* file, BlockKind kind, std::uint64_t offset,
+                          std::uint64_t length) {
+  co_await file->punch_hole(offset, length);
+  if (kind == BlockKind::zero) co_await file->allocate(offset, length);
+}
+
+// REQUIRES: the changes do not overlap, and are in order of block.
+runtime::Task<void> write_wave(runtime::Loop& loop, runtime::File& file, Changes wave) {
+  const std::vector<Run> runs = runs_of(wave);
+  std::vector<Run> cleared;
+  std::copy_if(runs.begin(), runs.end(), std::back_inserter(cleared),
+               [&wave](const Run& run) { return !is_data(wave[run.begin]); });
+  if (cleared.size() < runs.size()) co_await write_data(file, wave, runs);
+  if (cleared.empty()) co_return;
+  const auto start = [&file, &cleared, &wave](std::size_t index) {
+    const Run& run = cleared[index];
+    const Change& first = wave[run.begin];
+    return clear(&file, first.kind, first.range.first * kBlockSize, run.length);
+  };
+  co_await run_concurrently(loop, cleared.size(), kConcurrentOperations, start);
 }
 
 }  // namespace
 
 runtime::Task<void> write_changes(runtime::Loop& loop, runtime::File& file, Changes changes) {
+  Changes sorted = changes;
+  std::sort(sorted.begin(), sorted.end(), by_block);
+  if (apart(sorted)) {
+    co_await write_wave(loop, file, std::move(sorted));
+    co_return;
+  }
   std::size_t next = 0;
   while (next < changes.size()) {
-    std::vector<Operation> operations = coalesce(take_wave(changes, next));
-    const auto start = [&file, &operations](std::size_t index) {
-      return perform(&file, std::move(operations[index]));
-    };
-    co_await run_concurrently(loop, operations.size(), kConcurrentOperations, start);
+    co_await write_wave(loop, file, take_wave(changes, next));
   }
 }
 

@@ -19,7 +19,8 @@ struct Change {
   Buffer content;  // of the range, if data
 };
 
-// Returns when all is written; not synced. `file` and `loop` must live that long.
+// Returns when all is written; not synced. `file`, which may be opened `direct`, and `loop` must
+// live that long.
 runtime::Task<void> write_changes(runtime::Loop& loop, runtime::File& file,
                                   std::vector<Change> changes);
 

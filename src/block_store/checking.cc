@@ -186,9 +186,10 @@ runtime::Task<void> BlockStore::Impl::repair_checked(BlockVersion version, Buffe
     check_usable();
     const bool here = co_await has_version(version);
     if (!here) co_return;
-    co_await data->write(version.block * kBlockSize, content.view());
+    std::vector<Change> changes(1, Change{BlockKind::data, range, std::move(content)});
+    co_await write_changes(loop, *device, std::move(changes));
   }
-  co_await data->sync();
+  co_await device->sync();
   const RangeGuard::Reading reading = co_await guard.read(range);
   check_usable();
   const bool still_here = co_await has_version(version);
@@ -221,7 +222,7 @@ runtime::Task<void> BlockStore::Impl::replace_checked(BlockVersion version, Buff
   check_usable();
   Table::Pin page = co_await table.pin(Table::page_of(version.block));
   std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
-  co_await write_changes(loop, *data, std::move(changes));
+  co_await write_changes(loop, *device, std::move(changes));
   page.set(version);
 }
 

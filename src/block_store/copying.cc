@@ -56,7 +56,7 @@ runtime::Task<void> BlockStore::Impl::install_checked(BlockVersion version, Buff
   const BlockVersion old = version_or_none(version.block, here, newest_possible());
   if (old.op >= version.op && !damaged) co_return;
   std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
-  co_await write_changes(loop, *data, std::move(changes));
+  co_await write_changes(loop, *device, std::move(changes));
   replace(page, old, version);
 }
 

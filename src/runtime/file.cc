@@ -24,6 +24,10 @@ Task<void> fill_new_file(Filesystem& files, const std::string& path, const std::
 
 }  // namespace
 
+Task<void> File::write_pieces(std::span<const Piece> pieces) {
+  for (const Piece& piece : pieces) co_await write(piece.offset, piece.bytes);
+}
+
 Task<std::string> read_file(Filesystem& files, std::string path, std::size_t limit) {
   OpenOptions options;
   options.read_only = true;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,14 @@ class File {
   virtual Task<std::size_t> read(std::uint64_t offset, MutableBytes into) = 0;
   // Writes all of `from`, growing the file if needed. Not durable before sync() (or `synchronous`).
   virtual Task<void> write(std::uint64_t offset, ByteView from) = 0;
+  // As write() of each piece, in no order; returns once all are written, or throws what the first
+  // failure was once none is under way. The memory stays the caller's until then. One call of the
+  // system for many pieces where that can be.
+  struct Piece {
+    std::uint64_t offset = 0;
+    ByteView bytes;
+  };
+  virtual Task<void> write_pieces(std::span<const Piece> pieces);
   // fdatasync: everything written and allocated before the call is on stable storage.
   virtual Task<void> sync() = 0;
   virtual Task<std::uint64_t> size() = 0;

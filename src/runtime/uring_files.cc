@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/check.h"
 #include "common/error.h"
@@ -50,7 +51,14 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  // co_await: queues the operation, gives its result as the kernel does (negative errno).
+  struct Operation {
+    io_uring_sqe what{};
+    int result = 0;  // as the kernel gives it: negative errno
+    std::coroutine_handle<> waiter;
+    std::size_t* left = nullptr;  // of those that `waiter` waits for together
+  };
+
+  // co_await: queues the operation, gives its result.
   auto perform(const io_uring_sqe& what) {
     struct Awaiter {
       Ring& ring;
@@ -62,16 +70,29 @@ class Ring {
       }
       int await_resume() const noexcept { return operation.result; }
     };
-    return Awaiter{*this, {what, {}, 0}};
+    return Awaiter{*this, {what, 0, {}, nullptr}};
+  }
+
+  // co_await: queues all of them, resumes once when all have their results. At least one.
+  auto perform_all(std::span<Operation> operations) {
+    struct Awaiter {
+      Ring& ring;
+      std::span<Operation> operations;
+      std::size_t left;
+      bool await_ready() const noexcept { return false; }
+      void await_suspend(std::coroutine_handle<> waiter) {
+        for (Operation& operation : operations) {
+          operation.waiter = waiter;
+          operation.left = &left;
+          ring.queue(operation);
+        }
+      }
+      void await_resume() const noexcept {}
+    };
+    return Awaiter{*this, operations, operations.size()};
   }
 
  private:
-  struct Operation {
-    io_uring_sqe what;
-    std::coroutine_handle<> waiter;
-    int result;
-  };
-
   void queue(Operation& operation);
   void flush_soon();
   void flush();
@@ -139,6 +160,7 @@ void Ring::reap() {
     operation->result = completion->res;
     ::io_uring_cqe_seen(&ring_, completion);
     --in_flight_;
+    if (operation->left != nullptr && --*operation->left > 0) continue;
     // Not from here: it may end the filesystem.
     loop_.post([waiter = operation->waiter] { waiter.resume(); });
   }
@@ -170,6 +192,7 @@ class UringFile final : public File {
 
   Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override;
   Task<void> write(std::uint64_t offset, ByteView from) override;
+  Task<void> write_pieces(std::span<const Piece> pieces) override;
   Task<void> sync() override;
   Task<std::uint64_t> size() override { co_return posix::size(file_); }
   Task<void> resize(std::uint64_t size) override {
@@ -225,6 +248,26 @@ Task<void> UringFile::write(std::uint64_t offset, ByteView from) {
     if (count < 0) fail(-count, "write");
     if (count == 0) fail(EIO, "write");
     done += static_cast<std::size_t>(count);
+  }
+}
+
+Task<void> UringFile::write_pieces(std::span<const Piece> pieces) {
+  if (pieces.empty()) co_return;
+  std::vector<Ring::Operation> operations(pieces.size());
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    check_alignment(file_.options, pieces[i].offset, pieces[i].bytes);
+    operations[i].what =
+        prepared(IORING_OP_WRITE, file_.descriptor.get(), pieces[i].bytes.data(),
+                 std::min(pieces[i].bytes.size(), kMaxPerOperation), pieces[i].offset);
+  }
+  co_await ring_.perform_all(operations);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const int result = operations[i].result;
+    if (result < 0 && !is_transient(result)) fail(-result, "write");
+    const std::size_t done = static_cast<std::size_t>(std::max(result, 0));
+    if (done < pieces[i].bytes.size()) {
+      co_await write(pieces[i].offset + done, pieces[i].bytes.subspan(done));
+    }
   }
 }
 
