@@ -1,5 +1,6 @@
 """One run of fio against a system, with what the processes used meanwhile (/proc)."""
 
+import contextlib
 import json
 import os
 import statistics
@@ -73,14 +74,21 @@ def fields_of(path):
     return found
 
 
+def sleeps_of(process):
+    """How often each of its threads went to sleep; io_uring's come and go meanwhile."""
+    slept = {}
+    for task in (process / "task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            slept[task.name] = int(fields_of(task / "status")["voluntary_ctxt_switches"])
+    return slept
+
+
 def use_of(pid, lasting_threads):
     process = Path(f"/proc/{pid}")
     try:
         times = (process / "stat").read_text().rpartition(")")[2].split()
         written = int(fields_of(process / "io")["write_bytes"])
-        threads = (process / "task").iterdir() if lasting_threads else []
-        slept = {task.name: int(fields_of(task / "status")["voluntary_ctxt_switches"])
-                 for task in threads}
+        slept = sleeps_of(process) if lasting_threads else {}
     except OSError as error:
         raise Failure(f"process {pid} has ended: {error}") from None
     return Use(int(times[11]) / TICKS_PER_SECOND, int(times[12]) / TICKS_PER_SECOND, written, slept)
