@@ -38,7 +38,7 @@ void Ambushes::lay(runtime::Duration full, runtime::Duration part) {
     one.how_long = up_to(is_short ? 300ms : 3s);
     const runtime::Duration linger = up_to(6s);
     if (linger_) one.linger = linger;
-    one.unheard = random_.below(2) == 0;
+    one.crash = static_cast<Crash>(random_.below(4));
     one.spared = random_.next();
     if (from < part) laid_.push_back(one);
   }
@@ -56,8 +56,14 @@ std::set<Ambushes::Moment> Ambushes::moments_of(const GroupMessage& message, boo
     if (seal->sealed) moments.insert(Moment::sealed);
   } else if (std::holds_alternative<protocol::BecomeLeader>(message.body)) {
     moments.insert(Moment::named);
-  } else if (std::holds_alternative<protocol::Append>(message.body)) {
-    if (led_.insert(message.term).second) moments.insert(Moment::leads);
+  } else if (const auto* append = std::get_if<protocol::Append>(&message.body)) {
+    if (led_.insert(message.term).second) {
+      moments.insert(Moment::leads);
+      first_[message.term] = append->leader_last.op.next();
+    }
+    if (append->commit >= first_[message.term] && served_.insert(message.term).second) {
+      moments.insert(Moment::serves);
+    }
     if (entries) moments.insert(Moment::appends);
   } else if (const auto* reply = std::get_if<protocol::AppendReply>(&message.body)) {
     const auto who = std::pair(message.term, message.from);
@@ -137,13 +143,24 @@ void Ambushes::separate(std::size_t at, bool both_ways, bool apart) {
   }
 }
 
-// Back soon, before anybody else leads; half of the times as a power cut, of which no peer hears.
+void Ambushes::hold_back(std::size_t at, bool what_it_sends, runtime::Duration how_long) {
+  const std::string& name = domain_.servers[at]->name();
+  for (const auto& other : domain_.servers) {
+    const std::string& from = what_it_sends ? name : other->name();
+    const std::string& to = what_it_sends ? other->name() : name;
+    if (from != to) domain_.network.clog(from, to, domain_.loop.now() + how_long);
+  }
+}
+
+// Back soon, often before anybody else leads.
 Task<void> Ambushes::crash(Ambush ambush, std::size_t at) {
-  co_await domain_.pause(ambush.after);
   verdict_.count("ambush: crash");
-  if (ambush.unheard) separate(at, false, true);
-  co_await chaos_.crash(0s, at, ambush.how_long / 4, ambush.linger);
-  if (ambush.unheard) separate(at, false, false);
+  if (ambush.crash == Crash::held) hold_back(at, true, ambush.how_long);
+  if (ambush.crash == Crash::late) hold_back(at, false, ambush.how_long);
+  co_await domain_.pause(ambush.after);
+  if (ambush.crash == Crash::unheard) separate(at, false, true);
+  co_await chaos_.crash(0s, at, ambush.how_long / 8, ambush.linger);
+  if (ambush.crash == Crash::unheard) separate(at, false, false);
 }
 
 // The link between the two, one way.
@@ -168,9 +185,7 @@ Task<void> Ambushes::hold(Ambush ambush, std::size_t at) {
 // It is cut off, and what was sent to it last arrives long after that.
 Task<void> Ambushes::island(Ambush ambush, std::size_t at) {
   verdict_.count("ambush: island");
-  for (std::size_t from = 0; from < domain_.servers.size(); ++from) {
-    if (from != at) co_await chaos_.clog(0s, {from, at}, ambush.how_long);
-  }
+  hold_back(at, false, ambush.how_long);
   co_await domain_.pause(ambush.after);
   separate(at, true, true);
   co_await domain_.pause(ambush.how_long + 1s);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -36,6 +37,7 @@ class Ambushes {
     sealed,     // and gets one
     named,      // it names the leader
     leads,      // the first word of a leader
+    serves,     // the first that it says is committed of its own
     answers,    // of a follower to it
     in_step,    // the follower's acks begin to count
     appends,    // an entry is sent
@@ -44,6 +46,12 @@ class Ambushes {
   static constexpr unsigned kMoments = static_cast<unsigned>(Moment::configures) + 1;
   enum class Deed : unsigned { crash, freeze, cut, hold, island, stall };
   static constexpr unsigned kDeeds = static_cast<unsigned>(Deed::stall) + 1;
+  enum class Crash : unsigned {
+    heard,    // the peers' connections break
+    unheard,  // they do not, as when the power is gone
+    held,     // what it sent last, and that it is gone, arrives later
+    late      // what is sent to it arrives when it is back
+  };
   struct Ambush {
     runtime::Time from{};
     Moment moment{};
@@ -53,7 +61,7 @@ class Ambushes {
     runtime::Duration after{};
     runtime::Duration how_long{};
     runtime::Duration linger{};
-    bool unheard = false;  // a crash of which no connection tells
+    Crash crash{};
     std::uint64_t spared = 0;
   };
 
@@ -65,6 +73,7 @@ class Ambushes {
   runtime::Task<void> hold(Ambush ambush, std::size_t at);
   runtime::Task<void> island(Ambush ambush, std::size_t at);
   runtime::Task<void> stall(Ambush ambush, std::size_t at);
+  void hold_back(std::size_t at, bool what_it_sends, runtime::Duration how_long);
   void separate(std::size_t at, bool both_ways, bool apart);
 
   Domain& domain_;
@@ -76,6 +85,8 @@ class Ambushes {
   bool closed_ = false;
   std::vector<Ambush> laid_;
   std::set<Term> led_;
+  std::map<Term, Op> first_;  // entry of the term
+  std::set<Term> served_;
   std::set<std::pair<Term, Uuid>> answered_;
   std::set<std::pair<Term, Uuid>> in_step_;
   std::uint64_t config_epoch_ = 0;

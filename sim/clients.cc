@@ -15,9 +15,10 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::size_t kClients = 4;
-constexpr std::size_t kUnderWay = 4;  // requests of a client at once
+constexpr std::size_t kUnderWay = 4;  // writes of a client at once, and as many reads
 constexpr runtime::Duration kLook = 2ms;
 constexpr runtime::Duration kPatience = 5s;  // with a server that does not take it
+constexpr runtime::Duration kStuck = 300ms;  // so often it asks again while it gets no answers
 
 // A block that bears its number in every word: a torn or mixed one shows.
 Buffer block_of(Value value) {
@@ -49,11 +50,16 @@ struct Clients::Attachment {
   bool left = false;  // the client is gone: it hears no answers any more
   std::unique_ptr<volume::VolumeClient> client;
   Session* session = nullptr;
+  std::size_t reading = 0;
+  std::size_t writing = 0;
+  std::vector<std::pair<Moment, History::Handle>> failed;  // writes that it was told of, and when
   runtime::TaskGroup requests;
 };
 
-Clients::Clients(std::uint64_t seed, Domain& domain, History& history, Verdict& verdict)
-    : domain_(domain),
+Clients::Clients(std::uint64_t seed, bool exclusive, Domain& domain, History& history,
+                 Verdict& verdict)
+    : exclusive_(exclusive),
+      domain_(domain),
       history_(history),
       verdict_(verdict),
       random_(stream(seed, "clients")),
@@ -126,15 +132,21 @@ Task<void> Clients::use(Attachment& attachment) {
   runtime::TaskGroup& requests = attachment.requests;
   const runtime::Duration patience = std::chrono::milliseconds(500 + random_.below(8000));
   for (std::uint64_t left = 20 + random_.below(200); left > 0 && goes_on(); --left) {
-    const bool reads = random_.below(100) < 40;
+    // While writes wait for a quorum, reads go on: a leader that is none any more must not serve
+    // them.
+    const bool reads = random_.below(100) < 40 || attachment.writing >= kUnderWay;
     const std::uint64_t first = random_.below(kBlocks);
     const std::uint64_t count = 1 + random_.below(std::min<std::uint64_t>(3, kBlocks - first));
     requests.spawn(reads ? read(attachment, first, count) : write(attachment, first, count));
     co_await domain_.pause(std::chrono::microseconds(random_.below(20000)));
     const runtime::Time limit = domain_.loop.now() + patience;
-    while (requests.running() >= kUnderWay && goes_on()) {
+    runtime::Time again = domain_.loop.now() + kStuck;
+    while (attachment.reading >= kUnderWay && goes_on()) {
       co_await domain_.pause(kLook);
       if (domain_.loop.now() > limit) co_return;
+      if (domain_.loop.now() < again) continue;
+      again += kStuck;
+      requests.spawn(read(attachment, random_.below(kBlocks), 1));
     }
   }
   // Some clients wait for their answers, some just go.
@@ -151,8 +163,10 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
     handles.push_back(history_.write_begins(first + i, value, now()));
   }
   Session& session = *through.session;
-  if (!session.asked) session.asked = now();
+  const Moment begun = now();
+  if (!session.asked) session.asked = begun;
   bool done = false;
+  ++through.writing;
   co_await runtime::switch_to(domain_.servers[through.at]->loop());
   try {
     co_await through.client->write(first * kBlockSize, std::move(data));
@@ -162,10 +176,13 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
     if (error.code() == Code::unavailable) session.renewed = true;
   }
   co_await runtime::switch_to(domain_.loop);
+  --through.writing;
   if (!done || !alive(through)) {  // unknown: it may still happen
     session.unknown.insert(session.unknown.end(), handles.begin(), handles.end());
+    for (const History::Handle handle : handles) through.failed.emplace_back(now(), handle);
     co_return;
   }
+  if (exclusive_) bound_failed_writes(through, begun);
   if (!session.opened) session.opened = now();
   for (const History::Handle handle : handles) history_.write_ends(handle, now());
   verdict_.trace(last_value_);
@@ -174,6 +191,7 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
 Task<void> Clients::read(Attachment& through, std::uint64_t first, std::uint64_t count) {
   const Moment begin = now();
   Buffer data;
+  ++through.reading;
   co_await runtime::switch_to(domain_.servers[through.at]->loop());
   try {
     data = co_await through.client->read(first * kBlockSize,
@@ -183,6 +201,7 @@ Task<void> Clients::read(Attachment& through, std::uint64_t first, std::uint64_t
     if (error.code() == Code::corrupt) verdict_.fail(error.what());
   }
   co_await runtime::switch_to(domain_.loop);
+  --through.reading;
   if (data.empty() || !alive(through)) co_return;
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::optional<Value> value = value_of(data.data() + i * kBlockSize);
@@ -196,7 +215,19 @@ Task<void> Clients::read(Attachment& through, std::uint64_t first, std::uint64_t
   }
 }
 
+// Rule C4: of a write that failed the client does not know whether it happens; once one that it
+// began afterwards has taken effect, it has happened or never will.
+void Clients::bound_failed_writes(Attachment& attachment, Moment begun) {
+  std::erase_if(attachment.failed, [&](const auto& failed) {
+    const auto& [when, write] = failed;
+    if (when > begun) return false;
+    history_.takes_effect_by(write, now());
+    return true;
+  });
+}
+
 void Clients::bound_fenced_writes() {
+  if (!exclusive_) return;
   for (const Session& fenced : sessions_) {
     if (!fenced.opened || fenced.renewed) continue;  // it is not known which session was first
     std::optional<Moment> by;

@@ -22,7 +22,8 @@ std::optional<Value> value_of(const std::byte* block);
 
 class Clients {
  public:
-  Clients(std::uint64_t seed, Domain& domain, History& history, Verdict& verdict);
+  // `exclusive`: only one of them may write at a time.
+  Clients(std::uint64_t seed, bool exclusive, Domain& domain, History& history, Verdict& verdict);
 
   void start();
   // They end what they do and attach no more.
@@ -58,9 +59,11 @@ class Clients {
   runtime::Task<void> use(Attachment& attachment);
   runtime::Task<void> write(Attachment& through, std::uint64_t first, std::uint64_t count);
   runtime::Task<void> read(Attachment& through, std::uint64_t first, std::uint64_t count);
+  void bound_failed_writes(Attachment& attachment, Moment begun);
   bool alive(const Attachment& attachment) const;
   Moment now() const { return domain_.loop.now().time_since_epoch(); }
 
+  const bool exclusive_;
   Domain& domain_;
   History& history_;
   Verdict& verdict_;

@@ -308,9 +308,12 @@ void Disk::count_faults(Verdict& verdict) const {
   }
 }
 
-Term Disk::promised(const Uuid& replica) const {
+block_store::ReplicaState Disk::kept(const Uuid& replica) const {
   const auto found = state_->superblocks.find(replica);
-  return found == state_->superblocks.end() ? Term(0) : found->second.state.promised;
+  if (found != state_->superblocks.end()) return found->second.state;
+  block_store::ReplicaState none;
+  none.base_complete = false;
+  return none;
 }
 
 std::optional<runtime::Time> Disk::failed_since() const {

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "common/strong.h"
+#include "block_store/block_store.h"
 #include "common/uuid.h"
 #include "runtime/file.h"
 #include "runtime/memory_files.h"
@@ -52,8 +52,8 @@ class Disk {
   void count_faults(Verdict& verdict) const;
   // Since when the process that has it mounted knows that a sync or a write has failed.
   std::optional<runtime::Time> failed_since() const;
-  // What a superblock on stable storage says that the replica has promised.
-  Term promised(const Uuid& replica) const;
+  // What the replica's superblock on stable storage says; of none: nothing is promised or complete.
+  block_store::ReplicaState kept(const Uuid& replica) const;
 
  private:
   struct State;

@@ -95,6 +95,7 @@ Task<void> Domain::create_tree(const Faults& faults) {
     co_await set_property("group.heartbeat_ms", "50");
   }
   if (faults.no_lease) co_await set_property("group.lease_ms", "0");
+  if (faults.client_timeout) co_await set_property("client.timeout_ms", "1000");
   if (faults.wipe) co_await set_property("replace.after_ms", "2000");
 }
 

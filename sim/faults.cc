@@ -41,6 +41,7 @@ constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
                                                                 "shared",
                                                                 "long_lease",
                                                                 "no_lease",
+                                                                "client_timeout",
                                                                 "ambush"};
 
 // One class's share of a seed.
@@ -124,7 +125,8 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.shared = of(FaultClass::shared).yes(60);
   faults.long_lease = of(FaultClass::long_lease).yes(40);
   faults.no_lease = of(FaultClass::no_lease).yes(25);
-  faults.ambushes = of(FaultClass::ambush).some(75, 24);
+  faults.client_timeout = of(FaultClass::client_timeout).yes(40);
+  faults.ambushes = of(FaultClass::ambush).some(80, 40);
   return faults;
 }
 
@@ -167,6 +169,7 @@ std::string Faults::describe() const {
   if (tiny_journal) text += ", tiny journal";
   if (shared) text += ", shared";
   if (no_lease) text += ", no leases";
+  if (client_timeout) text += ", clients give up";
   add("ambushes", ambushes);
   return text;
 }

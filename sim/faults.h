@@ -47,6 +47,7 @@ enum class FaultClass : unsigned {
   shared,              // several clients write at once
   long_lease,          // leases that outlive an election
   no_lease,            // reads ask a quorum
+  client_timeout,      // clients fail what nobody answers for a second
   ambush,              // faults at the moments that matter
 };
 inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::ambush) + 1;
@@ -100,6 +101,7 @@ struct Faults {
   bool shared = false;
   bool long_lease = false;
   bool no_lease = false;
+  bool client_timeout = false;
   int ambushes = 0;
 
   static Faults draw(std::uint64_t seed, const FaultSet& without);

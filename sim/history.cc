@@ -57,7 +57,8 @@ void History::write_ends(Handle write, Moment now) {
 }
 
 void History::takes_effect_by(Handle write, Moment by) {
-  writes_[write].by = by;
+  std::optional<Moment>& bound = writes_[write].by;
+  bound = bound ? std::min(*bound, by) : by;
 }
 
 void History::read(std::uint64_t block, Value value, Moment begin, Moment end) {

@@ -237,6 +237,10 @@ void Invariants::outlives_leases(const GroupMessage& message) {
   }
 }
 
+bool Invariants::whole(const protocol::SealReply& seal) {
+  return seal.base_complete && seal.head_certain;
+}
+
 // The first word of a leader. Rules E2 and E3: its journal is the greatest of a quorum's, as far as
 // those reports are known, and it is the process that made its own.
 void Invariants::leads(const GroupMessage& message, const protocol::Append& append) {
@@ -245,6 +249,7 @@ void Invariants::leads(const GroupMessage& message, const protocol::Append& appe
   if (process != leader.sealed_by.end() && process->second != sender_.number) {
     fail(message, "OneLeader: another process of it was chosen");
   }
+  if (!sender_.base_complete) fail(message, "NoAmnesiacVote: it leads without being whole");
   const auto elector = electors_.find(message.term);
   if (elector == electors_.end() || elector->second.first != message.from) return;
   const auto end = std::pair(append.leader_last.term, append.leader_last.op);
@@ -341,20 +346,24 @@ void Invariants::on_become_leader(const GroupMessage& message,
   promise_is_durable(message, message.term);
   const auto has_sealed = [&](const Uuid& replica) {
     const auto known = replicas_.find(replica);
-    return known != replicas_.end() && known->second.seals.contains(message.term);
+    if (known == replicas_.end()) return false;
+    const auto seal = known->second.seals.find(message.term);
+    return seal != known->second.seals.end() && whole(seal->second);
   };
   const bool quorum = std::any_of(configs_.begin(), configs_.end(),
                                   [&](const auto& config) { return config.all_have(has_sealed); });
-  // The elector's own report is no message.
+  // The elector's own report is no message, but its superblock says whether it counts.
   const bool with_own = std::any_of(configs_.begin(), configs_.end(), [&](const auto& config) {
-    return config.all_have(
-        [&](const Uuid& replica) { return replica == message.from || has_sealed(replica); });
+    return config.all_have([&](const Uuid& replica) {
+      return (replica == message.from && sender_.base_complete) || has_sealed(replica);
+    });
   });
-  if (!quorum && !with_own) fail(message, "it names a leader that no quorum was sealed for");
+  if (!quorum && !with_own)
+    fail(message, "NoAmnesiacVote: it names a leader, and no quorum that is whole has sealed");
   const auto& seals = replicas_[message.to].seals;
   const auto chosen = seals.find(message.term);
   if (chosen == seals.end()) return;
-  if (!chosen->second.base_complete || !chosen->second.head_certain) {
+  if (!whole(chosen->second)) {
     fail(message, "NoAmnesiacVote: it names a leader that is not whole");
   }
   if (chosen->second.last != order.last) fail(message, "it names a leader with another journal");

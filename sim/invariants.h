@@ -32,7 +32,9 @@ class Invariants {
   struct Process {
     std::uint64_t number = 0;              // which of its server's processes it is
     std::optional<runtime::Time> refused;  // since when it knows that its disk refused something
-    Term promised;                         // as its superblock says, on stable storage
+    // As its superblock says, on stable storage.
+    Term promised;
+    bool base_complete = false;
   };
   // Asked for the replica that a message is from.
   using Look = std::function<Process(const Uuid& replica)>;
@@ -88,6 +90,7 @@ class Invariants {
   Op may_be_committed(Term term) const;
 
   void leads(const protocol::GroupMessage& message, const protocol::Append& append);
+  static bool whole(const protocol::SealReply& seal);
   void in_step(const protocol::GroupRecord& record);
   void holds_what_is_committed(const protocol::GroupRecord& record);
 

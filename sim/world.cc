@@ -32,8 +32,9 @@ void watch(Domain& domain, Invariants& invariants, Ambushes& ambushes) {
     for (const auto& server : domain.servers) {
       if (server->name() != from) continue;
       invariants.sent(message, [&server](const Uuid& replica) {
+        const auto kept = server->disk().kept(replica);
         return Invariants::Process{server->incarnation(), server->disk().failed_since(),
-                                   server->disk().promised(replica)};
+                                   kept.promised, kept.base_complete};
       });
     }
     ambushes.sent(message);
@@ -65,7 +66,7 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   const runtime::Time start = domain.loop.now();
   Verdict verdict(domain.loop);
   History history;
-  Clients clients(seed, domain, history, verdict);
+  Clients clients(seed, !faults.shared, domain, history, verdict);
   Invariants invariants(domain.loop, verdict);
   Chaos chaos(seed, faults, domain, clients, invariants, verdict);
   Ambushes ambushes(seed, faults, domain, chaos, verdict);
@@ -84,7 +85,7 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   domain.loop.run(convergence.demand());
   domain.loop.run(domain.stop());
 
-  if (!faults.shared) clients.bound_fenced_writes();
+  clients.bound_fenced_writes();
   if (const auto violation = history.violation()) verdict.fail(*violation);
   domain.network.count_faults(verdict);
   for (const auto& server : domain.servers) server->disk().count_faults(verdict);
