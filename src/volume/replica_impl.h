@@ -82,6 +82,7 @@ struct Replica::Impl {
   Task<void> save_promise(Term term);
   Task<void> read_log(replication::ReadLog request);
   replication::Batch recent(Op first) const;
+  std::deque<replication::Batch>::const_iterator first_recent(Op op) const;
   Task<void> apply_committed();
   Task<std::vector<protocol::Entry>> entries_to_apply();
   void note_applied(Op op);

@@ -200,10 +200,16 @@ Task<void> Replica::Impl::write_log() {
 
 // A batch in memory that begins with that op; nullptr if there is none.
 replication::Batch Replica::Impl::recent(Op first) const {
-  for (const replication::Batch& batch : recent_batches) {
-    if (batch->headers.front().op == first) return batch;
-  }
-  return nullptr;
+  const auto found = first_recent(first);
+  if (found == recent_batches.end() || (*found)->headers.front().op != first) return nullptr;
+  return *found;
+}
+
+// The first batch in memory that ends at `op` or behind it.
+std::deque<replication::Batch>::const_iterator Replica::Impl::first_recent(Op op) const {
+  return std::partition_point(
+      recent_batches.begin(), recent_batches.end(),
+      [op](const replication::Batch& batch) { return batch->headers.back().op < op; });
 }
 
 Task<void> Replica::Impl::read_log(replication::ReadLog request) {
@@ -230,15 +236,17 @@ Task<std::vector<protocol::Entry>> Replica::Impl::entries_to_apply() {
   const Op first = store->applied_op().next();
   std::vector<protocol::Entry> entries;
   std::size_t bytes = 0;
-  for (const replication::Batch& batch : recent_batches) {
-    if (batch->headers.back().op < first) continue;
-    const Op wanted = entries.empty() ? first : entries.back().header.op.next();
-    if (batch->headers.front().op > wanted) break;  // not in memory any more
-    for (std::size_t i = 0; i < batch->headers.size(); ++i) {
-      const Op op = batch->headers[i].op;
-      if (op < wanted || op > apply_goal || bytes > kApplyBytes) continue;
-      entries.push_back(batch->entry(i));
-      bytes += batch->headers[i].frame_bytes();
+  Op wanted = first;
+  for (auto at = first_recent(first); at != recent_batches.end(); ++at) {
+    const protocol::EntryBatch& batch = **at;
+    // Not in memory any more, not committed yet, or enough.
+    if (batch.headers.front().op > wanted || wanted > apply_goal || bytes > kApplyBytes) break;
+    const std::size_t begin = wanted.value() - batch.headers.front().op.value();
+    for (std::size_t i = begin; i < batch.headers.size(); ++i) {
+      if (wanted > apply_goal || bytes > kApplyBytes) break;
+      entries.push_back(batch.entry(i));
+      bytes += batch.headers[i].frame_bytes();
+      wanted = wanted.next();
     }
   }
   if (!entries.empty()) co_return entries;
