@@ -31,10 +31,8 @@ function(datom_module name)
     target_link_libraries(${name}_test PRIVATE datom_${name} ${test_rooms} ${ARG_LIBS}
                           GTest::gmock GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE DATOM_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-    if(DATOM_SANITIZE)
-      # Half the compile time of -O1; what they test stays optimised.
-      target_compile_options(${name}_test PRIVATE -O0)
-    endif()
+    # Half the compile time; what they test stays optimised.
+    target_compile_options(${name}_test PRIVATE -O0)
     add_test(NAME ${name} COMMAND ${name}_test)
     set_tests_properties(${name} PROPERTIES TIMEOUT 900)
   endif()
