@@ -10,6 +10,7 @@
 #include "fuzz/sealed_frames.h"
 #include "fuzz/target.h"
 #include "journal/scan.h"
+#include "journal/segment.h"
 #include "journal/segment_header.h"
 #include "runtime/memory_files.h"
 #include "runtime/virtual_loop.h"
@@ -21,72 +22,129 @@ constexpr std::size_t kSegment = 64 << 10;
 constexpr journal::JournalOptions kOptions{.segment_bytes = kSegment, .max_batch_bytes = 28 << 10};
 constexpr std::size_t kSegmentChecksumAt = 504;
 const std::string kDirectory = "/journal";
+const std::size_t kContent = journal::content_begin(kSegment);
 
 enum Instruction : std::uint8_t {
   put_entry,
   next_block,
   raw,
-  clear_sector,
+  lose_sector,
   flip_bit,
+  next_life,
   instructions
 };
 
-void put_header(Input& input, MutableBytes segment) {
-  const std::uint8_t how = input.byte();
-  const Buffer good =
-      journal::encode_segment_header({1, segment.size(), kVolume, {}, (how & 1) == 0});
-  std::copy_n(good.data(), good.size(), segment.data());
-  if ((how & 2) == 0) return;
-  for (std::size_t changes = input.byte() % 4; changes > 0; --changes) {
-    const std::size_t at = input.number<std::uint16_t>() % kSegmentChecksumAt;
-    segment[at] = std::byte{input.byte()};
+class Segment {
+ public:
+  explicit Segment(Input& input) {
+    const std::uint8_t how = input.byte();
+    const std::vector<std::byte> changes = header_changes(input, how);
+    put_content(input);
+    put_header(how, changes);
   }
-  if ((how & 4) == 0) {
-    store_le(segment.data() + kSegmentChecksumAt, checksum(segment.first(kSegmentChecksumAt)));
-  }
-}
 
-void put_content(Input& input, MutableBytes segment) {
-  protocol::EntryId last;
-  std::size_t at = journal::kSegmentHeaderBytes;
-  const auto put = [&](ByteView bytes) {
-    const std::size_t count = std::min(bytes.size(), segment.size() - at);
-    std::copy_n(bytes.data(), count, segment.data() + at);
-    at += count;
-  };
-  while (!input.empty() && at < segment.size()) {
-    switch (input.byte() % instructions) {
-      case put_entry:
-        put(sealed_frame(input, last));
-        break;
-      case next_block:
-        at = journal::round_up_to_blocks(at);
-        break;
-      case raw:
-        put(input.piece(input.byte()));
-        break;
-      case clear_sector: {
-        const std::size_t sector = input.byte() % (segment.size() / journal::kSectorSize);
-        std::fill_n(segment.data() + sector * journal::kSectorSize, journal::kSectorSize,
-                    std::byte{0});
-        break;
-      }
-      default:
-        segment[input.number<std::uint16_t>() % segment.size()] ^= std::byte{1};
+  ByteView view() const { return bytes_.view(); }
+  std::uint64_t table_checksum() const {
+    const std::size_t begin = journal::kSegmentHeaderBytes;
+    return checksum(before_.view().subspan(begin, kContent - begin));
+  }
+  const protocol::EntryId& base() const { return base_; }
+
+ private:
+  static std::vector<std::byte> header_changes(Input& input, std::uint8_t how) {
+    if ((how & 2) == 0) return {};
+    const ByteView changes = input.piece(input.byte() % 4 * 3);
+    return {changes.begin(), changes.end()};
+  }
+
+  void put_header(std::uint8_t how, const std::vector<std::byte>& changes) {
+    using State = journal::SegmentHeader::State;
+    journal::SegmentHeader header;
+    header.state = (how & 8) != 0 ? State::spare : (how & 1) == 0 ? State::origin : State::begun;
+    header.number = header.sequence = 1;
+    header.bytes = kSegment;
+    header.volume = kVolume;
+    header.base = base_;
+    header.table_checksum = table_checksum();
+    const Buffer good = journal::encode_segment_header(header);
+    const MutableBytes segment = bytes_.mutable_view();
+    std::copy_n(good.data(), good.size(), segment.data());
+    if ((how & 2) == 0) return;
+    for (std::size_t i = 0; i + 3 <= changes.size(); i += 3) {
+      segment[load_le<std::uint16_t>(&changes[i]) % kSegmentChecksumAt] = changes[i + 2];
+    }
+    if ((how & 4) == 0) {
+      store_le(segment.data() + kSegmentChecksumAt, checksum(segment.first(kSegmentChecksumAt)));
     }
   }
-}
 
-void check_scan(ByteView segment) {
-  const journal::SegmentScan scan = journal::scan_segment(segment, kVolume, {});
-  DATOM_CHECK(scan.end <= scan.content_end && scan.content_end <= segment.size());
-  Op op;
+  // What is there becomes what an earlier life of the file left.
+  void begin_next_life() {
+    journal::SectorSums sums;
+    sums.note(kContent, bytes_.view().subspan(kContent));
+    const std::size_t begin = journal::kSegmentHeaderBytes;
+    sums.encode(bytes_.mutable_view().subspan(begin, kContent - begin));
+    before_ = Buffer::copy_of(bytes_.view());
+    base_ = last_;
+    at_ = kContent;
+  }
+
+  void put(ByteView bytes) {
+    const std::size_t count = std::min(bytes.size(), kSegment - at_);
+    std::copy_n(bytes.data(), count, bytes_.mutable_data() + at_);
+    at_ += count;
+  }
+
+  void put_content(Input& input) {
+    while (!input.empty() && at_ < kSegment) {
+      switch (input.byte() % instructions) {
+        case put_entry:
+          put(sealed_frame(input, last_));
+          break;
+        case next_block:
+          at_ = journal::round_up_to_blocks(at_);
+          break;
+        case raw:
+          put(input.piece(input.byte()));
+          break;
+        case lose_sector: {
+          const std::size_t begin =
+              input.byte() % (kSegment / journal::kSectorSize) * journal::kSectorSize;
+          std::copy_n(before_.data() + begin, journal::kSectorSize, bytes_.mutable_data() + begin);
+          break;
+        }
+        case flip_bit:
+          bytes_.mutable_data()[input.number<std::uint16_t>() % kSegment] ^= std::byte{1};
+          break;
+        default:
+          begin_next_life();
+      }
+    }
+  }
+
+  Buffer bytes_ = Buffer::zeroed(kSegment);
+  Buffer before_ = Buffer::zeroed(kSegment);
+  std::size_t at_ = kContent;
+  protocol::EntryId base_;
+  protocol::EntryId last_;
+};
+
+void check_scan(const Segment& segment) {
+  const journal::SegmentScan scan =
+      journal::scan_segment(segment.view(), segment.table_checksum(), kVolume, segment.base());
+  DATOM_CHECK(scan.end <= journal::round_up_to_blocks(scan.end));
+  DATOM_CHECK(journal::round_up_to_blocks(scan.end) <= scan.content_end);
+  DATOM_CHECK(scan.content_end <= kSegment);
+  Op op = segment.base().op;
   for (const journal::ScannedEntry& entry : scan.entries) {
     DATOM_CHECK(entry.header.op == op.next());
     DATOM_CHECK(entry.offset + entry.header.frame_bytes() <= scan.end);
     op = entry.header.op;
   }
-  DATOM_CHECK(scan.tail != journal::Tail::clean || all_zero(segment.subspan(scan.end)));
+  const std::size_t boundary = journal::round_up_to_blocks(scan.end);
+  if (scan.tail != journal::Tail::clean) return;
+  DATOM_CHECK(scan.content_end == boundary);
+  DATOM_CHECK(all_zero(segment.view().subspan(scan.end, boundary - scan.end)));
 }
 
 runtime::Task<void> read_all(journal::Journal& journal) {
@@ -141,10 +199,8 @@ runtime::Task<void> open_and_use(runtime::Filesystem& files, runtime::Loop& loop
 
 void run(ByteView bytes) {
   Input input(bytes);
-  Buffer segment = Buffer::zeroed(kSegment);
-  put_header(input, segment.mutable_view());
-  put_content(input, segment.mutable_view());
-  check_scan(segment.view());
+  const Segment segment(input);
+  check_scan(segment);
   runtime::VirtualLoop loop;
   runtime::MemoryDisk disk;
   const auto files = runtime::make_memory_filesystem(loop, disk);
@@ -166,7 +222,15 @@ std::map<std::string, std::string> seeds() {
   entries(whole);
   Output torn;
   entries(torn);
-  torn.number<std::uint8_t>(clear_sector).number<std::uint8_t>(42);
+  torn.number<std::uint8_t>(lose_sector).number<std::uint8_t>(50);
+  Output recycled;
+  entries(recycled);
+  recycled.number<std::uint8_t>(next_life);
+  for (int i = 0; i < 2; ++i) {
+    recycled.number<std::uint8_t>(put_entry);
+    put_frame(recycled, EntryKind::write, 1);
+  }
+  recycled.number<std::uint8_t>(lose_sector).number<std::uint8_t>(20);
   Output flipped;
   entries(flipped);
   flipped.number<std::uint8_t>(flip_bit).number<std::uint16_t>(9000);
@@ -175,6 +239,7 @@ std::map<std::string, std::string> seeds() {
   header.number<std::uint8_t>(9).number<std::uint8_t>(raw).number<std::uint8_t>(4).text("junk");
   return {{"whole", whole.take()},
           {"torn", torn.take()},
+          {"recycled", recycled.take()},
           {"flipped", flipped.take()},
           {"header", header.take()}};
 }

@@ -28,13 +28,15 @@ constexpr std::uint64_t kMaxReservedBatches = 16;
 // Held beyond what is reserved, for entries that nobody reserves space for: a leader's no-op, an
 // attach.
 constexpr std::uint64_t kUnreservedBytes = 64 << 10;
+// Segments kept for another life: what is written between two checkpoints, with the usual size.
+constexpr std::size_t kMaxSpares = 8;
 
 void check_options(const JournalOptions& options) {
-  const bool usable = options.segment_bytes % kBlockSize == 0 &&
-                      options.max_batch_bytes % kBlockSize == 0 && options.max_batch_bytes > 0 &&
-                      options.segment_bytes >= 2 * options.max_batch_bytes &&
-                      options.segment_bytes > kSegmentHeaderBytes + options.max_batch_bytes &&
-                      options.segment_bytes <= kMaxSegmentBytes;
+  const bool usable =
+      options.segment_bytes % kBlockSize == 0 && options.max_batch_bytes % kBlockSize == 0 &&
+      options.max_batch_bytes > 0 && options.segment_bytes >= 2 * options.max_batch_bytes &&
+      options.segment_bytes >= content_begin(options.segment_bytes) + options.max_batch_bytes &&
+      options.segment_bytes <= kMaxSegmentBytes;
   if (usable) return;
   throw Error(Code::invalid_argument,
               "journal segments of {} bytes with batches up to {}, expected multiples of {}, a "
@@ -90,9 +92,10 @@ std::vector<std::size_t> write_starts(const EntryBatch& batch) {
 }  // namespace
 
 struct Journal::Impl {
-  Impl(runtime::Filesystem& files_, runtime::Loop& loop, std::string directory_, Uuid volume_,
+  Impl(runtime::Filesystem& files_, runtime::Loop& loop_, std::string directory_, Uuid volume_,
        JournalOptions options_)
       : files(files_),
+        loop(loop_),
         directory(std::move(directory_)),
         volume(volume_),
         options(options_),
@@ -133,13 +136,15 @@ struct Journal::Impl {
   };
 
   runtime::Filesystem& files;
+  runtime::Loop& loop;
   const std::string directory;
   const Uuid volume;
   const JournalOptions options;
 
   Index index{EntryId{}};
   std::deque<std::shared_ptr<Segment>> segments;  // in order; the last is written to
-  std::deque<std::shared_ptr<Segment>> spares;    // all zero, not begun
+  std::deque<std::shared_ptr<Segment>> spares;    // not begun, ready for it
+  std::uint32_t next_number = 1;
   std::uint32_t next_sequence = 1;
   std::uint64_t reserved = 0;
   std::uint64_t cuts = 0;  // how often entries went away at the end
@@ -199,10 +204,10 @@ struct Journal::Impl {
   Task<void> ensure_spares(std::size_t count) {
     const runtime::Mutex::Holder holder = co_await preparing.lock();
     while (spares.size() < count) {
-      const std::uint32_t sequence = next_sequence++;
+      const std::uint32_t number = next_number++;
       try {
         std::shared_ptr<Segment> spare =
-            co_await make_segment(files, directory, sequence, options.segment_bytes);
+            co_await make_segment(files, directory, number, options.segment_bytes);
         spares.push_back(std::move(spare));
       } catch (...) {
         note(std::current_exception());
@@ -235,11 +240,15 @@ struct Journal::Impl {
     background.spawn(ensure_spares(1));
   }
 
-  Task<std::shared_ptr<Segment>> take_spare() {
+  // One to be begun behind `base`.
+  Task<std::shared_ptr<Segment>> take_spare(EntryId base) {
     while (spares.empty()) co_await ensure_spares(1);
     std::shared_ptr<Segment> spare = std::move(spares.front());
     spares.pop_front();
     spare_tried = false;
+    DATOM_CHECK(spare->highest_stale <= base.op);
+    spare->sequence = next_sequence++;
+    spare->base = base;
     co_return spare;
   }
 
@@ -251,19 +260,44 @@ struct Journal::Impl {
     const TailHolder tail(tail_held);
     if (damaged) co_await cut_damage();
     if (!aligned(batch.bytes)) batch.bytes = Buffer::copy_of(batch.bytes.view());
-    if (current().free_bytes() < batch.bytes.size()) co_await begin_next_segment();
-    const std::shared_ptr<Segment> segment = segments.back();
-    const ByteView bytes = batch.bytes.view();
-    Change change(*this);
-    const std::vector<std::size_t> starts = write_starts(batch);
-    for (std::size_t i = 0; i < starts.size(); ++i) {
-      const std::size_t end = i + 1 < starts.size() ? starts[i + 1] : bytes.size();
-      const ByteView part = bytes.subspan(starts[i], end - starts[i]);
-      co_await segment->file->write(segment->end + starts[i], part);
+    if (current().free_bytes() >= batch.bytes.size()) {
+      Change change(*this);
+      const std::shared_ptr<Segment> segment = segments.back();
+      co_await write_parts(*segment, batch, 0);
+      change.done();
+    } else {
+      co_await append_in_next_segment(batch);
     }
-    change.done();
-    take_in(batch, *segment);
+    take_in(batch, current());
     prepare_ahead();
+  }
+
+  Task<void> write_parts(Segment& segment, const EntryBatch& batch, std::size_t first) {
+    const std::vector<std::size_t> starts = write_starts(batch);
+    for (std::size_t i = first; i < starts.size(); ++i) co_await write_part(segment, batch, i);
+  }
+
+  Task<void> write_part(Segment& segment, const EntryBatch& batch, std::size_t part) {
+    const std::vector<std::size_t> starts = write_starts(batch);
+    const std::size_t begin = starts[part];
+    const std::size_t end = part + 1 < starts.size() ? starts[part + 1] : batch.bytes.size();
+    co_await write_content(segment, segment.end + begin,
+                           batch.bytes.view().subspan(begin, end - begin));
+  }
+
+  // The header goes beside the first write: without it the file is none of the journal's.
+  Task<void> append_in_next_segment(const EntryBatch& batch) {
+    const std::shared_ptr<Segment> next = co_await take_spare(index.last());
+    Change change(*this);
+    std::exception_ptr error;
+    runtime::TaskGroup first(loop, [&error](std::exception_ptr each) { error = each; });
+    first.spawn(begin_segment(*next, volume, /*origin=*/false));
+    first.spawn(write_part(*next, batch, 0));
+    co_await first.close();
+    if (error) std::rethrow_exception(error);
+    co_await write_parts(*next, batch, 1);
+    change.done();
+    segments.push_back(next);
   }
 
   void take_in(const EntryBatch& batch, Segment& segment) {
@@ -275,14 +309,6 @@ struct Journal::Impl {
     reserved -= std::min(reserved, reserved_for(batch));
   }
 
-  Task<void> begin_next_segment() {
-    const std::shared_ptr<Segment> next = co_await take_spare();
-    Change change(*this);
-    co_await begin_segment(*next, volume, index.last(), /*origin=*/false);
-    change.done();
-    segments.push_back(next);
-  }
-
   Task<void> truncate_after(Op last_kept) {
     check_usable();
     const TailHolder tail(tail_held);
@@ -292,7 +318,7 @@ struct Journal::Impl {
     if (last_kept == index.last().op) co_return;
 
     std::uint32_t kept_segment = segments.front()->sequence;
-    std::uint64_t keep = kSegmentHeaderBytes;
+    std::uint64_t keep = content_begin(segments.front()->bytes);
     if (last_kept > index.base().op) {
       kept_segment = index.at(last_kept).segment;
       keep = index.at(last_kept).end();
@@ -367,13 +393,25 @@ struct Journal::Impl {
     const runtime::Mutex::Holder holder = co_await layout.lock();
     while (segments.size() > 1 && segments[1]->base.op <= op &&
            bytes_kept() - segments.front()->end >= keep_bytes) {
-      const std::string path = segments.front()->path;
       index.drop_through(segments[1]->base.op);
+      std::shared_ptr<Segment> freed = std::move(segments.front());
       segments.pop_front();
       // One after the other, each durably: a crash leaves no gap.
       Change change(*this);
-      co_await remove_segment(files, directory, path);
+      co_await give_up(std::move(freed), index.base().op);
       change.done();
+    }
+  }
+
+  // Makes a spare of a segment with entries up to `last`, which has left the journal, or removes
+  // it.
+  Task<void> give_up(std::shared_ptr<Segment> segment, Op last) {
+    const bool being_read = segment.use_count() > 1;
+    if (!segment->recyclable || being_read || spares.size() >= kMaxSpares) {
+      co_await remove_segment(files, directory, segment->path);
+    } else {
+      co_await make_spare(*segment, volume, last);
+      spares.push_back(std::move(segment));
     }
   }
 
@@ -381,9 +419,10 @@ struct Journal::Impl {
     check_usable();
     const TailHolder tail(tail_held);
     const runtime::Mutex::Holder holder = co_await layout.lock();
-    const std::shared_ptr<Segment> origin = co_await take_spare();
+    co_await remove_spares_newer_than(base.op);
+    const std::shared_ptr<Segment> origin = co_await take_spare(base);
     Change change(*this);
-    co_await begin_segment(*origin, volume, base, /*origin=*/true);
+    co_await begin_segment(*origin, volume, /*origin=*/true);
     std::vector<std::string> old = std::exchange(lost, {});
     for (const auto& segment : segments) old.push_back(segment->path);
     segments.assign(1, origin);
@@ -393,6 +432,16 @@ struct Journal::Impl {
     for (const std::string& path : old) co_await files.remove(path);
     co_await files.sync_directory(directory);
     change.done();
+  }
+
+  // What a spare holds must never look like the successor of an entry.
+  Task<void> remove_spares_newer_than(Op op) {
+    std::vector<std::string> paths;
+    for (const auto& spare : spares) {
+      if (spare->highest_stale > op) paths.push_back(spare->path);
+    }
+    std::erase_if(spares, [op](const auto& spare) { return spare->highest_stale > op; });
+    for (const std::string& path : paths) co_await files.remove(path);
   }
 
   // --- reading ---
@@ -436,6 +485,7 @@ struct Journal::Impl {
   Task<void> adopt(Recovered recovered) {
     index = std::move(recovered.index);
     segments = std::move(recovered.segments);
+    next_number = recovered.next_number;
     next_sequence = recovered.next_sequence;
     marker = recovered.marker;
     damaged = recovered.damaged;
@@ -466,11 +516,13 @@ Task<void> Journal::create(runtime::Filesystem& files, std::string directory, Uu
   // What an interrupted creation left.
   const std::vector<std::string> names = co_await files.list(directory);
   for (const std::string& name : names) {
-    if (segment_sequence(name)) co_await files.remove(path_in(directory, name));
+    if (segment_number(name)) co_await files.remove(path_in(directory, name));
   }
   const std::shared_ptr<Segment> segment =
       co_await make_segment(files, directory, 1, options.segment_bytes);
-  co_await begin_segment(*segment, volume, base, /*origin=*/true);
+  segment->sequence = 1;
+  segment->base = base;
+  co_await begin_segment(*segment, volume, /*origin=*/true);
   co_await files.sync_directory(parent_of(directory));
 }
 

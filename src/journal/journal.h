@@ -1,6 +1,7 @@
-// The journal of one replica: an append-only log of ops in preallocated, zero-filled segment files,
-// written O_DIRECT | O_DSYNC. Its tail can be rolled back; its oldest segments go once they are
-// below the checkpoint and the retention. Format: docs/formats.md. Belongs to one loop.
+// The journal of one replica: an append-only log of ops in preallocated segment files, written
+// O_DIRECT | O_DSYNC. Its tail can be rolled back; its oldest segments go once they are below the
+// checkpoint and the retention, and are written again. Format: docs/formats.md. Belongs to one
+// loop.
 #pragma once
 
 #include <cstdint>
@@ -80,7 +81,7 @@ class Journal {
   runtime::Task<void> truncate_after(Op last_kept);
 
   // Drops whole segments that hold only entries up to `op`, the oldest first, as long as
-  // `keep_bytes` of the rest stay (as bytes_kept() counts).
+  // `keep_bytes` of the rest stay (as bytes_kept() counts). Also beside other calls.
   runtime::Task<void> trim_through(Op op, std::uint64_t keep_bytes = 0);
 
   // Empties the journal: it goes on behind `base`. For a replica that was copied. A crash leaves

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "common/error.h"
+#include "journal/segment_header.h"
 #include "journal/world_test.h"
 #include "runtime/task_group.h"
 
@@ -18,6 +19,9 @@ using protocol::EntryBatch;
 using protocol::EntryId;
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
+
+// Where the first write of a segment begins.
+const std::uint64_t kFirstWrite = content_begin(kSmall.segment_bytes);
 
 constexpr Spec kWrite{kBlockSize, 0x5a};
 constexpr Spec kTrim{0, 0};
@@ -41,6 +45,13 @@ void fill_segments(World& world, std::size_t count) {
   while (world.segments().size() < count || world.journal().bytes_kept() < (count - 1) * 60000) {
     world.append({{2 * kBlockSize}, kTrim});
   }
+}
+
+// So that the segment written to has had an earlier life, as will the next.
+void recycle_segments(World& world) {
+  fill_segments(world, 5);
+  world.trim_through(world.journal().last().op.value());
+  while (world.journal().bytes_kept() < 80000) world.append({kWrite, kTrim});
 }
 
 // --- what is appended is there ---
@@ -166,7 +177,7 @@ TEST(Journal, NeverGivesAnEntryThatRotted) {
   world.create();
   world.open();
   for (int i = 0; i < 3; ++i) world.append({kWrite});
-  world.flip_bit(0, 4096 + 8192 + 1000);
+  world.flip_bit(0, kFirstWrite + 8192 + 1000);
   EXPECT_EQ(code_of([&] { world.read(2, 1); }), Code::corrupt);
   EXPECT_THAT(world.read(1, 1).headers, SizeIs(1));
   EXPECT_THAT(world.read(3, 1).headers, SizeIs(1));
@@ -278,6 +289,72 @@ TEST(Journal, ResetGoesOnBehindTheNewBase) {
   EXPECT_EQ(world.journal().first_op(), Op(5001));
 }
 
+// --- segments that have another life ---
+
+TEST(JournalRecycling, WhatWasTrimmedIsWrittenAgainInTheSameFiles) {
+  World world;
+  world.create();
+  world.open();
+  fill_segments(world, 5);
+  world.trim_through(world.journal().last().op.value());
+  const std::vector<std::string> files = world.segments();
+  for (int round = 0; round < 200; ++round) {
+    world.append(many(5, {kBlockSize, round}));
+    if (world.journal().bytes_kept() > 120000) {
+      world.trim_through(world.journal().last().op.value());
+    }
+    world.loop().run_ready();
+    ASSERT_EQ(world.segments(), files);
+    ASSERT_NO_FATAL_FAILURE(world.check());
+  }
+  world.reopen();
+  world.check();
+}
+
+TEST(JournalRecycling, NoMoreThanSomeSegmentsAreKeptForIt) {
+  World world;
+  world.create();
+  world.open();
+  fill_segments(world, 30);
+  world.trim_through(world.journal().last().op.value());
+  EXPECT_THAT(world.segments(), SizeIs(9));
+  world.check();
+  world.reopen();
+  world.check();
+}
+
+TEST(JournalRecycling, SparesServeReservationsOnAFullDisk) {
+  World world;
+  world.create();
+  world.open();
+  fill_segments(world, 6);
+  world.trim_through(world.journal().last().op.value());
+  world.disk().limit(1);
+  for (int i = 0; i < 6; ++i) {
+    world.reserve(4 * kBlockSize + 128);
+    world.append({{4 * kBlockSize}});
+  }
+  world.check();
+}
+
+TEST(JournalRecycling, NothingOfASpareComesBackAfterAResetToAnEarlierOp) {
+  for (const std::uint64_t op : {1, 20, 100000}) {
+    World world;
+    world.create();
+    world.open();
+    fill_segments(world, 6);
+    const EntryId base = op < 100 ? world.model().at(Op(op)) : EntryId{Term(9), Op(op), 1};
+    world.trim_through(world.journal().last().op.value());
+    world.reset(base);
+    world.check();
+    world.reopen();
+    world.check();
+    world.append({kWrite}, Term(9));
+    world.reopen();
+    world.check();
+  }
+}
+
 // --- power cuts: at every turn of every kind of change, with several fates of what was unsynced
 // ---
 
@@ -320,6 +397,61 @@ TEST(JournalPowerCut, DuringAnAppendThatBeginsASegment) {
         while (world.journal().bytes_kept() < 60000) world.append({kWrite, kWrite});
       },
       [](World& world) { world.append(many(5, kWrite)); });
+}
+
+TEST(JournalPowerCut, DuringAnAppendOverAnEarlierLife) {
+  expect_safe_at_every_turn(recycle_segments, [](World& world) {
+    world.append({kWrite, kTrim, {2 * kBlockSize}, kAttach});
+  });
+}
+
+TEST(JournalPowerCut, DuringAnAppendOfManyWritesOverAnEarlierLife) {
+  expect_safe_at_every_turn(recycle_segments, [](World& world) { world.append(many(150, kTrim)); });
+}
+
+TEST(JournalPowerCut, DuringAnAppendThatBeginsASegmentWithAnEarlierLife) {
+  expect_safe_at_every_turn(
+      [](World& world) {
+        recycle_segments(world);
+        while (world.journal().bytes_kept() < 100000) world.append({kWrite});
+      },
+      [](World& world) { world.append(many(6, kWrite)); });
+}
+
+TEST(JournalPowerCut, DuringAnAppendOfManyWritesThatBeginsASegmentWithAnEarlierLife) {
+  expect_safe_at_every_turn(
+      [](World& world) {
+        recycle_segments(world);
+        while (world.journal().bytes_kept() < 105000) world.append({kWrite});
+      },
+      [](World& world) { world.append(many(150, kTrim)); });
+}
+
+TEST(JournalPowerCut, DuringATruncationOverAnEarlierLife) {
+  expect_safe_at_every_turn(
+      [](World& world) {
+        recycle_segments(world);
+        world.append({kWrite, kTrim, kAttach});
+        world.append({kWrite, kTrim, kAttach});
+      },
+      [](World& world) { world.truncate_after(world.journal().last().op.value() - 5); });
+}
+
+// One after another, without anything in between that could tidy up.
+TEST(JournalPowerCut, AgainAndAgainAtTheSamePlaceOverAnEarlierLife) {
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    World world(seed);
+    world.create();
+    world.open();
+    recycle_segments(world);
+    for (std::size_t turns = 0; turns < 12; ++turns) {
+      const std::size_t frames = 1 + world.random().below(5);
+      const Term term(2 + turns);
+      world.cut_power_during([&](World& w) { w.append(many(frames, kWrite), term); }, turns % 4);
+      ASSERT_FALSE(HasFatalFailure()) << "seed " << seed << " turn " << turns;
+    }
+    world.check();
+  }
 }
 
 TEST(JournalPowerCut, DuringATruncationInsideABatch) {
@@ -425,7 +557,7 @@ TEST(JournalDamage, AFlippedBitInTheMiddleMakesTheHeadUncertain) {
   world.open();
   for (int i = 0; i < 5; ++i) world.append({kWrite});
   world.close();
-  world.flip_bit(0, 4096 + 2 * 8192 + 700);
+  world.flip_bit(0, kFirstWrite + 2 * 8192 + 700);
   expect_uncertain_behind(world, 2);
 }
 
@@ -436,7 +568,7 @@ TEST(JournalDamage, AFlippedBitInTheLastBatchMakesTheHeadUncertain) {
     world.open();
     for (int i = 0; i < 5; ++i) world.append({kWrite});
     world.close();
-    world.flip_bit(0, 4096 + 4 * 8192 + byte);
+    world.flip_bit(0, kFirstWrite + 4 * 8192 + byte);
     expect_uncertain_behind(world, 4);
   }
 }
@@ -448,13 +580,37 @@ TEST(JournalDamage, ALostSectorOfTheLastBatchIsCutAndOfAnEarlierOneIsNot) {
     world.open();
     for (int i = 0; i < 5; ++i) world.append({kWrite});
     world.close();
-    world.clear_sector(0, 4096 + 4 * 8192 + sector * 512);
+    world.clear_sector(0, kFirstWrite + 4 * 8192 + sector * 512);
     world.open();
     EXPECT_TRUE(world.journal().head_certain());
     EXPECT_EQ(world.journal().last().op, Op(4));
     world.close();
-    world.clear_sector(0, 4096 + 2 * 8192 + sector * 512);
+    world.clear_sector(0, kFirstWrite + 2 * 8192 + sector * 512);
     expect_uncertain_behind(world, 2);
+  }
+}
+
+// The disk says that it wrote, and did not: the place is as it was in an earlier life.
+TEST(JournalDamage, AWriteThatWasNotMadeOverAnEarlierLifeIsNoticed) {
+  for (const std::size_t writes_lost : {0, 1, 2, 3}) {
+    World world;
+    world.create();
+    world.open();
+    recycle_segments(world);
+    const Op kept = world.journal().last().op;
+    const std::string name = world.newest_segment();
+    const Buffer before = world.contents(name);
+    for (int i = 0; i < 4; ++i) world.append({kWrite, kTrim});
+    ASSERT_EQ(world.newest_segment(), name);
+    const Buffer after = world.contents(name);
+    std::size_t at = 0;
+    while (std::memcmp(before.data() + at, after.data() + at, 512) == 0) at += 512;
+    world.close();
+    world.overwrite(name, at + writes_lost * 8192, before.view().subspan(at, 8192));
+    world.open();
+    // The last one is the limit: nothing shows that it was ever there.
+    EXPECT_EQ(world.journal().head_certain(), writes_lost == 3);
+    EXPECT_EQ(world.journal().last().op, Op(kept.value() + 2 * writes_lost));
   }
 }
 
@@ -466,7 +622,7 @@ TEST(JournalDamage, ALaterSegmentThatDoesNotFollowMakesTheHeadUncertain) {
   const std::uint64_t last_of_first = [&] {
     std::uint64_t op = 0;
     std::uint64_t bytes = 0;
-    for (; bytes + 12288 <= kSmall.segment_bytes - 4096; bytes += 12288) op += 2;
+    for (; bytes + 12288 <= kSmall.segment_bytes - kFirstWrite; bytes += 12288) op += 2;
     return op;
   }();
   world.close();
@@ -520,7 +676,7 @@ TEST(JournalDamage, StaysUncertainOverPowerCutsUntilDeclaredCertain) {
       fill_segments(world, 3);
       const Model all = world.model();
       world.close();
-      world.flip_bit(0, 4096 + 12288 * 2 + 700);
+      world.flip_bit(0, kFirstWrite + 12288 * 2 + 700);
       world.open();
       ASSERT_FALSE(world.journal().head_certain());
       const EntryBatch tail = make_batch(all.at(Op(4)), {kWrite, kWrite}, Term(2));
@@ -541,7 +697,7 @@ TEST(JournalDamage, IsOverOnceALeaderSuppliedTheTail) {
   fill_segments(world, 3);
   const EntryId kept = world.model().at(Op(4));
   world.close();
-  world.flip_bit(0, 4096 + 12288 * 2 + 700);
+  world.flip_bit(0, kFirstWrite + 12288 * 2 + 700);
   world.open();
   world.run(world.journal().append(make_batch(kept, {kWrite, kWrite}, Term(2))));
   EXPECT_FALSE(world.journal().head_certain());
@@ -559,7 +715,7 @@ TEST(JournalDamage, ATruncationCutsItToo) {
   world.open();
   for (int i = 0; i < 5; ++i) world.append({kWrite});
   world.close();
-  world.flip_bit(0, 4096 + 3 * 8192 + 700);
+  world.flip_bit(0, kFirstWrite + 3 * 8192 + 700);
   world.open();
   world.run(world.journal().truncate_after(Op(2)));
   world.journal().declare_head_certain();
@@ -791,7 +947,7 @@ std::function<void(World&)> random_step(World& world) {
     case 4:
       return [](World& w) { w.reserve(5000); };
     case 5:
-      return [](World& w) { w.check(); };
+      return [last](World& w) { w.trim_through(last); };
     default: {
       const std::vector<Spec> specs = random_batch(world);
       const Term next(term.value() + world.random().below(2));

@@ -28,8 +28,9 @@ struct Recovered {
   bool torn = false;     // behind `keep` are remains of a write that was never acknowledged
   bool damaged = false;  // behind `keep`, or in `lost`, is what was not understood
   bool marker = false;   // kUncertainMarker is there
-  std::vector<std::string> lost;      // segment files behind the damage, in order
-  std::vector<std::string> obsolete;  // files of no use, prepared and never begun, or superseded
+  std::vector<std::string> lost;      // segment files behind the damage, or themselves damaged
+  std::vector<std::string> obsolete;  // files of no use: spares, never begun, or superseded
+  std::uint32_t next_number = 1;      // of a file
   std::uint32_t next_sequence = 1;
 };
 

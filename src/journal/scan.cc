@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "common/checksum.h"
 #include "journal/segment_header.h"
 
 namespace datom::journal {
@@ -40,46 +41,90 @@ std::optional<EntryHeader> entry_at(ByteView segment, std::size_t at, const Uuid
   return header;
 }
 
-std::size_t end_of_content(ByteView segment, std::size_t from) {
-  std::size_t end = segment.size();
-  while (end > from && all_zero(segment.subspan(end - kBlockSize, kBlockSize))) end -= kBlockSize;
-  return end;
-}
-
-// Whether a sector that holds a byte of [begin, end) is zero from its first byte to its last: it
-// was never written.
-bool has_unwritten_sector(ByteView segment, std::size_t begin, std::size_t end) {
-  for (std::size_t at = begin / kSectorSize * kSectorSize; at < end; at += kSectorSize) {
-    if (all_zero(segment.subspan(at, kSectorSize))) return true;
+// Which sectors were written since the segment was begun: one that is as it was before then, or
+// zero from its first byte to its last, was not.
+class Sectors {
+ public:
+  Sectors(ByteView segment, std::uint64_t table_checksum) : segment_(segment) {
+    const ByteView table = segment.subspan(kSegmentHeaderBytes, table_bytes(segment.size()));
+    if (checksum(table) == table_checksum) table_ = table;
   }
-  return false;
-}
+
+  // Of the sector that holds byte `at`.
+  bool unwritten(std::size_t at) const {
+    const std::size_t number = at / kSectorSize;
+    const ByteView sector = segment_.subspan(number * kSectorSize, kSectorSize);
+    if (all_zero(sector)) return true;
+    if (table_.empty()) return false;
+    const auto before = load_le<std::uint32_t>(table_.data() + number * sizeof(std::uint32_t));
+    return before == sector_sum(sector);
+  }
+  // Whether one of those that hold the bytes [begin, end) was not written.
+  bool any_unwritten(std::size_t begin, std::size_t end) const {
+    for (std::size_t at = begin / kSectorSize * kSectorSize; at < end; at += kSectorSize) {
+      if (unwritten(at)) return true;
+    }
+    return false;
+  }
+  // Whether all bytes of [begin, end) that are in sectors written are zero.
+  bool written_are_zero(std::size_t begin, std::size_t end) const {
+    while (begin < end) {
+      const std::size_t next = std::min(end, (begin / kSectorSize + 1) * kSectorSize);
+      if (!unwritten(begin) && !all_zero(segment_.subspan(begin, next - begin))) return false;
+      begin = next;
+    }
+    return true;
+  }
+  // Behind it no sector was written; a multiple of 4 KiB, at least `from`.
+  std::size_t content_end(std::size_t from) const {
+    std::size_t end = segment_.size();
+    while (end > from && all_unwritten(end - kBlockSize)) end -= kBlockSize;
+    return end;
+  }
+
+ private:
+  bool all_unwritten(std::size_t block) const {
+    for (std::size_t at = block; at < block + kBlockSize; at += kSectorSize) {
+      if (!unwritten(at)) return false;
+    }
+    return true;
+  }
+
+  ByteView segment_;
+  ByteView table_;  // empty if it is not as it was written
+};
 
 // A write's first frame is at a block's start and no other of its frames is (Journal::append sees
-// to that): a later entry found at a block's start is of a later write.
-bool later_write_begins(ByteView segment, std::size_t behind, const Uuid& volume,
-                        const EntryId& last) {
+// to that): a later entry found at a block's start is of a later write. What earlier lives of the
+// file left is older than the last entry.
+bool write_begins_behind(ByteView segment, std::size_t behind, const Uuid& volume, Op last) {
   for (std::size_t at = behind / kBlockSize * kBlockSize + kBlockSize; at < segment.size();
        at += kBlockSize) {
     const auto header = protocol::decode_header(segment.subspan(at), volume);
-    if (header && header->op > last.op) return true;
+    if (header && header->op > last) return true;
   }
   return false;
 }
 
 // How the segment ends behind its last good entry, given that something is there.
-Tail judge(ByteView segment, std::size_t end, const Uuid& volume, const EntryId& last) {
+Tail judge(ByteView segment, const Sectors& sectors, std::size_t end, const Uuid& volume,
+           const EntryId& last) {
+  const std::size_t boundary = round_up_to_blocks(end);
   const std::size_t at = next_frame(segment, end);
-  if (later_write_begins(segment, at, volume, last)) return Tail::damaged;
+  if (write_begins_behind(segment, at, volume, last.op)) return Tail::damaged;
+
+  // What is here instead of padding or a header was here before: the write's last sectors are lost,
+  // and perhaps its next frame's header.
+  if (at != boundary && sectors.written_are_zero(end, boundary)) return Tail::torn;
 
   const auto header = protocol::decode_header(segment.subspan(at), volume);
-  if (header && !follows(*header, last)) return Tail::damaged;
-  const bool whole = header && frame_inside(segment, at, *header);
-  const std::size_t claimed = whole ? header->frame_bytes() : kEntryHeaderBytes;
-  if (has_unwritten_sector(segment, at, std::min(at + claimed, segment.size()))) return Tail::torn;
+  const bool fits = header && follows(*header, last) && frame_inside(segment, at, *header);
+  const std::size_t claimed = fits ? header->frame_bytes() : kEntryHeaderBytes;
+  if (sectors.any_unwritten(at, std::min(at + claimed, segment.size()))) return Tail::torn;
+  if (header) return Tail::damaged;
 
   // What looked like padding may be where a frame's header was to be, and this the frame's remains.
-  const bool padding_may_be_unwritten = at != end && has_unwritten_sector(segment, end, end + 1);
+  const bool padding_may_be_unwritten = at != end && sectors.unwritten(end);
   if (padding_may_be_unwritten && !protocol::resembles_successor(segment.subspan(at), last)) {
     return Tail::torn;
   }
@@ -88,9 +133,10 @@ Tail judge(ByteView segment, std::size_t end, const Uuid& volume, const EntryId&
 
 }  // namespace
 
-SegmentScan scan_segment(ByteView segment, const Uuid& volume, const EntryId& before) {
+SegmentScan scan_segment(ByteView segment, std::uint64_t table_checksum, const Uuid& volume,
+                         const EntryId& before) {
   SegmentScan scan;
-  scan.end = kSegmentHeaderBytes;
+  scan.end = content_begin(segment.size());
   EntryId last = before;
   for (;;) {
     const std::size_t at = next_frame(segment, scan.end);
@@ -100,11 +146,17 @@ SegmentScan scan_segment(ByteView segment, const Uuid& volume, const EntryId& be
     scan.end = at + header->frame_bytes();
     last = header->id();
   }
-  scan.content_end = end_of_content(segment, round_up_to_blocks(scan.end));
-  const bool something_behind = scan.content_end > round_up_to_blocks(scan.end) ||
-                                !all_zero(segment.subspan(scan.end, scan.content_end - scan.end));
-  if (something_behind) scan.tail = judge(segment, scan.end, volume, last);
+  const Sectors sectors(segment, table_checksum);
+  const std::size_t boundary = round_up_to_blocks(scan.end);
+  scan.content_end = sectors.content_end(boundary);
+  const bool something_behind =
+      scan.content_end > boundary || !all_zero(segment.subspan(scan.end, boundary - scan.end));
+  if (something_behind) scan.tail = judge(segment, sectors, scan.end, volume, last);
   return scan;
+}
+
+bool holds_lost_entries(ByteView segment, const Uuid& volume, Op last) {
+  return write_begins_behind(segment, content_begin(segment.size()), volume, last);
 }
 
 }  // namespace datom::journal

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/checksum.h"
 #include "common/error.h"
 
 namespace datom::journal {
@@ -13,7 +14,8 @@ namespace {
 
 using runtime::Task;
 
-constexpr std::uint64_t kZerosAtOnce = 1 << 20;
+// Small, so that the appends beside it find their turn at the disk.
+constexpr std::uint64_t kZerosAtOnce = 256 << 10;
 
 constexpr runtime::OpenOptions kForUse{.direct = true, .synchronous = true};
 
@@ -75,12 +77,30 @@ std::string path_in(const std::string& directory, std::string_view name) {
   return directory + "/" + std::string(name);
 }
 
+void SectorSums::note(std::uint64_t offset, ByteView written) {
+  const std::size_t first = offset / kSectorSize;
+  const std::size_t end = (offset + written.size()) / kSectorSize;
+  if (sums_.size() < end) sums_.resize(end);
+  for (std::size_t sector = first; sector < end; ++sector) {
+    sums_[sector] = sector_sum(written.subspan((sector - first) * kSectorSize, kSectorSize));
+  }
+}
+
+void SectorSums::encode(MutableBytes table) const {
+  std::memset(table.data(), 0, table.size());
+  DATOM_CHECK(sums_.size() * sizeof(std::uint32_t) <= table.size());
+  if (!sums_.empty()) std::memcpy(table.data(), sums_.data(), sums_.size() * sizeof sums_[0]);
+}
+
 Task<std::shared_ptr<Segment>> make_segment(runtime::Filesystem& files, std::string directory,
-                                            std::uint32_t sequence, std::uint64_t bytes) {
+                                            std::uint32_t number, std::uint64_t bytes) {
   auto segment = std::make_shared<Segment>();
-  segment->sequence = sequence;
-  segment->path = path_in(directory, segment_name(sequence));
+  segment->number = number;
+  segment->path = path_in(directory, segment_name(number));
   segment->bytes = bytes;
+  segment->end = segment->content_end = content_begin(bytes);
+  segment->table_checksum = checksum(Buffer::zeroed(table_bytes(bytes)).view());
+  segment->recyclable = true;
   std::exception_ptr error;
   try {
     co_await fill_with_zeros(files, segment->path, bytes);
@@ -97,29 +117,57 @@ Task<std::shared_ptr<Segment>> make_segment(runtime::Filesystem& files, std::str
 }
 
 Task<std::shared_ptr<Segment>> open_segment(runtime::Filesystem& files, std::string directory,
-                                            std::uint32_t sequence) {
+                                            std::uint32_t number) {
   auto segment = std::make_shared<Segment>();
-  segment->sequence = sequence;
-  segment->path = path_in(directory, segment_name(sequence));
+  segment->number = number;
+  segment->path = path_in(directory, segment_name(number));
   segment->file = co_await files.open(segment->path, kForUse);
   segment->bytes = co_await segment->file->size();
   co_return segment;
 }
 
-Task<void> begin_segment(Segment& segment, Uuid volume, protocol::EntryId base, bool origin) {
+Task<void> begin_segment(Segment& segment, Uuid volume, bool origin) {
   SegmentHeader header;
+  header.state = origin ? SegmentHeader::State::origin : SegmentHeader::State::begun;
+  header.number = segment.number;
   header.sequence = segment.sequence;
   header.bytes = segment.bytes;
   header.volume = volume;
-  header.base = base;
-  header.origin = origin;
+  header.base = segment.base;
+  header.table_checksum = segment.table_checksum;
   const Buffer block = encode_segment_header(header);
   co_await segment.file->write(0, block.view());
-  segment.base = base;
+}
+
+Task<void> write_content(Segment& segment, std::uint64_t offset, ByteView bytes) {
+  co_await segment.file->write(offset, bytes);
+  if (segment.recyclable) segment.sums.note(offset, bytes);
+}
+
+Task<void> make_spare(Segment& segment, Uuid volume, Op last) {
+  DATOM_CHECK(segment.recyclable);
+  SegmentHeader header;
+  header.state = SegmentHeader::State::spare;
+  header.number = segment.number;
+  header.bytes = segment.bytes;
+  header.volume = volume;
+  const Buffer block = encode_segment_header(header);
+  const std::uint64_t begin = content_begin(segment.bytes);
+  Buffer bytes = Buffer::allocate(begin);
+  std::memcpy(bytes.mutable_data(), block.data(), block.size());
+  const MutableBytes table = bytes.mutable_view().subspan(block.size());
+  segment.sums.encode(table);
+  // One write. If it is interrupted, either the header is still the old one, then the segment is
+  // one of the journal with another behind it, whose table nobody asks for; or it is a spare.
+  co_await segment.file->write(0, bytes.view());
+  segment.table_checksum = checksum(table);
+  segment.highest_stale = std::max(segment.highest_stale, last);
+  segment.end = segment.content_end = begin;
 }
 
 Task<void> cut_segment(Segment& segment, std::uint64_t keep,
                        std::vector<std::uint64_t> write_starts) {
+  segment.recyclable = false;
   const std::uint64_t new_end = round_up_to_blocks(keep);
   std::uint64_t end = segment.content_end;
   for (auto start = write_starts.rbegin(); start != write_starts.rend(); ++start) {

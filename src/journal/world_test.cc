@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "journal/segment_header.h"
 
 namespace datom::journal::testing {
 
@@ -179,19 +180,53 @@ std::vector<std::string> World::segments() {
   return names;
 }
 
+std::string World::newest_segment() {
+  std::string newest;
+  std::uint32_t sequence = 0;
+  for (const std::string& name : segments()) {
+    const auto header = decode_segment_header(contents(name).view().first(kSegmentHeaderBytes));
+    if (!header || header->sequence <= sequence) continue;
+    sequence = header->sequence;
+    newest = name;
+  }
+  return newest;
+}
+
+namespace {
+
+Task<void> read_file_into(Buffer* to, runtime::Filesystem* files, std::string path) {
+  const std::unique_ptr<runtime::File> file = co_await files->open(path, {});
+  const std::uint64_t size = co_await file->size();
+  *to = Buffer::allocate(size);
+  co_await file->read(0, to->mutable_view());
+}
+
+Task<void> write_file_at(runtime::Filesystem* files, std::string path, std::uint64_t offset,
+                         ByteView bytes) {
+  const std::unique_ptr<runtime::File> file = co_await files->open(path, {});
+  co_await file->write(offset, bytes);
+  co_await file->sync();
+}
+
+}  // namespace
+
+Buffer World::contents(const std::string& name) {
+  Buffer bytes;
+  run(read_file_into(&bytes, files_.get(), kDirectory + "/" + name));
+  return bytes;
+}
+
+void World::overwrite(const std::string& name, std::uint64_t offset, ByteView bytes) {
+  run(write_file_at(files_.get(), kDirectory + "/" + name, offset, bytes));
+}
+
 void World::flip_bit(std::size_t segment, std::uint64_t byte) {
   disk_.flip_bit(kDirectory + "/" + segments().at(segment), byte, 3);
 }
 
 void World::clear_sector(std::size_t segment, std::uint64_t byte) {
-  const auto clear = [](runtime::Filesystem* files, std::string path,
-                        std::uint64_t at) -> Task<void> {
-    const std::unique_ptr<runtime::File> file = co_await files->open(path, {});
-    const Buffer zeros = Buffer::zeroed(512);
-    co_await file->write(at, zeros.view());
-    co_await file->sync();
-  };
-  run(clear(files_.get(), kDirectory + "/" + segments().at(segment), byte / 512 * 512));
+  const Buffer zeros = Buffer::zeroed(512);
+  overwrite(segments().at(segment), byte / 512 * 512, zeros.view());
 }
 
 namespace {

@@ -77,6 +77,10 @@ class World {
   // Expects the model in the journal, all of it, and that all can be read.
   void check();
   std::vector<std::string> segments();
+  // The file that was written to last.
+  std::string newest_segment();
+  Buffer contents(const std::string& name);
+  void overwrite(const std::string& name, std::uint64_t offset, ByteView bytes);
   // Flips a bit in the segment file, counted from the first.
   void flip_bit(std::size_t segment, std::uint64_t byte);
   // Writes zeros over a sector of it.

@@ -193,7 +193,8 @@ struct Replica::Impl {
   std::deque<std::variant<replication::WriteLog, replication::TruncateLog>> log_queue;
   runtime::Event log_work;
   bool log_busy = false;
-  runtime::Mutex journal_access;  // append, truncate, trim, reset exclude each other
+  runtime::Mutex journal_access;       // append, truncate, reset exclude each other
+  std::uint64_t bytes_since_trim = 0;  // appended
 
   // Entries in memory that are not applied yet, or were written just now.
   std::deque<replication::Batch> recent_batches;

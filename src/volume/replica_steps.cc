@@ -186,6 +186,11 @@ Task<void> Replica::Impl::write_log() {
       if (const auto* write = std::get_if<replication::WriteLog>(&next)) {
         co_await journal->append(*write->batch);
         bytes_since_checkpoint += write->batch->bytes.size();
+        bytes_since_trim += write->batch->bytes.size();
+        // Little by little, so that what is freed is what comes next.
+        if (bytes_since_trim >= options.journal.segment_bytes && !stopping) {
+          tasks.spawn(trim_journal());
+        }
         perform(group->log_written(now(), write->batch->headers.back().id()));
       } else {
         co_await journal->truncate_after(std::get<replication::TruncateLog>(next).last_kept);
@@ -346,7 +351,7 @@ Task<void> Replica::Impl::checkpoint(runtime::Mutex::Holder turn) {
 
 // What lies below the checkpoint may go, but for what followers that are away will ask for.
 Task<void> Replica::Impl::trim_journal() {
-  const runtime::Mutex::Holder turn = co_await journal_access.lock();
+  bytes_since_trim = 0;
   const Op before = journal->base().op;
   co_await journal->trim_through(pinned(store->checkpoint_op()),
                                  seams.properties->get(properties::kJournalRetention));
