@@ -1,8 +1,8 @@
 """`./dev bench --budget JOB`: what one I/O costs each process, beyond CPU time.
 
-Three runs of the job on the same volume, or on one of a second cluster: CPU and wake-ups (/proc),
-system calls and requests to the device (perf, counting tracepoints), allocations and copies of 1 KiB
-and more (counting.cc, preloaded). Everything is per I/O.
+Runs of the job, one after another: CPU and wake-ups (/proc); where the CPU goes (perf, sampling);
+system calls and requests to the device (perf, counting tracepoints); in a second cluster allocations
+and copies of 1 KiB and more (counting.cc, preloaded). Everything is per I/O.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from measure import CLIENT, Failure, fill, fio, fio_command, measure
 from playground import run
 from systems import Datom
+from where import recording, shares
 
 SYSTEM_CALLS = ["epoll_wait", "epoll_pwait", "epoll_ctl", "poll", "recvfrom", "recvmsg", "read",
                 "readv", "sendto", "sendmsg", "write", "writev", "io_uring_enter", "pread64",
@@ -123,15 +124,41 @@ def counted(role):
     return role != "zookeeper"
 
 
+# ---- CPU
+
+
+def sample(system, job, options, folder):
+    """{role: {what for: share}}, of the servers."""
+    system.prepare()
+    servers = {role: pid for role, pid in system.pids.items()
+               if role == "leader" or role.startswith("follower")}
+    output = folder / "perf.data"
+    with recording(servers.values(), output):
+        fio(system, options.size, job, "--time_based", f"--runtime={options.seconds}")
+    found = shares(output)
+    return {role: found.get(pid, {}) for role, pid in servers.items()}
+
+
+def where_cpu_goes(run_found, sampled):
+    """The shares, of what the process used."""
+    return {role: {f"  {name}": share * run_found.uses[role].cpu_s * 1e6 / run_found.ios
+                   for name, share in sorted(found.items(), key=lambda item: -item[1])}
+            for role, found in sampled.items()}
+
+
 # ---- the whole
 
 
-def cpu_and_wakeups(run_found):
+def cpu(run_found):
+    return {role: {"CPU us": use.cpu_s * 1e6 / run_found.ios,
+                   "of it in the kernel": use.system_s * 1e6 / run_found.ios}
+            for role, use in run_found.uses.items()}
+
+
+def wakeups(run_found):
     found = {}
     for role, use in run_found.uses.items():
-        found[role] = {"CPU us": use.cpu_s * 1e6 / run_found.ios,
-                       "in the kernel": use.system_s * 1e6 / run_found.ios,
-                       "bytes to the device": use.written / run_found.ios}
+        found[role] = {"bytes to the device": use.written / run_found.ios}
         if use.wakeups is not None:
             found[role]["wake-ups"] = use.wakeups / run_found.ios
     return found
@@ -156,7 +183,9 @@ def budget(job, options, folder):
             fill(system, options.size)
         os.sync()
         measured = measure(plain, options.size, job, options.seconds)
-        return measured.iops, merged([cpu_and_wakeups(measured),
+        sampled = sample(plain, job, options, folder)
+        return measured.iops, merged([cpu(measured), where_cpu_goes(measured, sampled),
+                                      wakeups(measured),
                                       count_events(plain, job, options, folder),
                                       count_memory(counting, job, options, folder)])
 
