@@ -31,6 +31,10 @@ void Ambushes::lay(runtime::Duration full, runtime::Duration part) {
     one.moment = static_cast<Moment>(random_.below(kMoments));
     one.left = random_.below(one.moment == Moment::appends ? 300 : 2);
     one.sender = random_.below(2) == 0;
+    if (one.moment == Moment::named) {  // few are: most elect themselves
+      one.left = 0;
+      one.sender = false;
+    }
     one.deed = static_cast<Deed>(random_.below(kDeeds));
     const bool at_once = random_.below(2) == 0;
     one.after = up_to(at_once ? 2ms : 80ms);

@@ -126,7 +126,7 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.long_lease = of(FaultClass::long_lease).yes(40);
   faults.no_lease = of(FaultClass::no_lease).yes(25);
   faults.client_timeout = of(FaultClass::client_timeout).yes(40);
-  faults.ambushes = of(FaultClass::ambush).some(80, 40);
+  faults.ambushes = of(FaultClass::ambush).some(85, 60);
   return faults;
 }
 
