@@ -14,7 +14,7 @@ Buffer content(std::size_t size) {
 protocol::EntryBatch write_batch(const protocol::EntryId& last, std::size_t entries,
                                  const Buffer& payload, runtime::SeededRandom& random,
                                  std::uint64_t volume_bytes) {
-  protocol::BatchBuilder builder(entries * (protocol::kEntryHeaderBytes + payload.size()), kVolume);
+  protocol::BatchBuilder builder(entries * protocol::frame_bytes(payload.size()), kVolume);
   protocol::EntryId before = last;
   for (std::size_t i = 0; i < entries; ++i) {
     protocol::EntryHeader header;

@@ -15,7 +15,7 @@ void batch(Buffer bytes) {
   for (std::size_t i = 0; i < batch.headers.size(); ++i) {
     const protocol::Entry entry = batch.entry(i);
     DATOM_CHECK(batch.frame_offsets[i] + entry.header.frame_bytes() <= size);
-    DATOM_CHECK(protocol::payload_matches(entry.header, entry.payload.view()));
+    DATOM_CHECK(protocol::body_matches(entry.header, batch.body(i)));
     if (i > 0) DATOM_CHECK(entry.header.op == batch.headers[i - 1].op.next());
   }
 }

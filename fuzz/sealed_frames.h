@@ -47,7 +47,8 @@ inline std::vector<std::byte> sealed_frame(Input& input, protocol::EntryId& last
   protocol::EntryHeader header = plausible_header(input, last);
   std::vector<std::byte> frame(header.frame_bytes(), std::byte{0x5a});
   const MutableBytes bytes(frame);
-  header.payload_checksum = checksum(bytes.subspan(protocol::kEntryHeaderBytes));
+  header.payload_checksum =
+      protocol::seal_body(bytes.subspan(protocol::kEntryHeaderBytes), header.payload_length);
   if ((flags & other_payload) != 0) ++header.payload_checksum;
   protocol::seal_header(header, kVolume, bytes.first(protocol::kEntryHeaderBytes));
   for (int changes = flags & changes_mask; changes > 0; --changes) {

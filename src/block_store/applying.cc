@@ -174,8 +174,7 @@ void BlockStore::Impl::take_effect(const Entry& entry, PinnedPages& pages) {
       if (old.op >= header.op) continue;
       next.block = block;
       if (next.kind == BlockKind::data) {
-        const std::size_t at = block * kBlockSize - header.offset;
-        next.checksum = checksum(entry.payload.view().subspan(at, kBlockSize));
+        next.checksum = entry.block_checksum(block - header.offset / kBlockSize);
       }
       replace(page, old, next);
     }

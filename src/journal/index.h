@@ -19,7 +19,7 @@ struct IndexedEntry {
   std::uint32_t payload_length = 0;
 
   std::uint32_t frame_bytes() const {
-    return static_cast<std::uint32_t>(protocol::kEntryHeaderBytes) + payload_length;
+    return static_cast<std::uint32_t>(protocol::frame_bytes(payload_length));
   }
   std::uint32_t end() const { return offset + frame_bytes(); }
 };

@@ -817,7 +817,7 @@ TEST(JournalSpace, WhatWasReservedCanBeAppendedOnAFullDisk) {
       std::vector<Spec> batch;
       std::size_t bytes = 0;
       while (!waiting.empty() && batch.size() < most) {
-        bytes += 128 + waiting.back().payload;
+        bytes += protocol::frame_bytes(waiting.back().payload);
         if (bytes > kSmall.max_batch_bytes) break;
         batch.push_back(waiting.back());
         waiting.pop_back();
@@ -829,7 +829,7 @@ TEST(JournalSpace, WhatWasReservedCanBeAppendedOnAFullDisk) {
       world.disk().limit(UINT64_MAX);
       for (std::uint64_t i = 0; i < count; ++i) {
         const Spec spec{world.random().below(4) * kBlockSize, 0x33};
-        world.reserve(128 + spec.payload);
+        world.reserve(protocol::frame_bytes(spec.payload));
         waiting.push_back(spec);
       }
       world.disk().limit(1);  // from here nothing new can be had
@@ -846,7 +846,7 @@ TEST(JournalSpace, PaddingAndSegmentEndsAreReservedToo) {
     World world;
     world.create();
     world.open();
-    for (std::size_t i = 0; i < count; ++i) world.reserve(128 + payload);
+    for (std::size_t i = 0; i < count; ++i) world.reserve(protocol::frame_bytes(payload));
     world.disk().limit(1);
     for (std::size_t i = 0; i < count; ++i) world.append({{payload, 0x33}});
     world.check();
@@ -920,7 +920,7 @@ std::vector<Spec> random_batch(World& world) {
   const std::uint64_t count = 1 + world.random().below(world.random().below(4) == 0 ? 60 : 5);
   for (std::uint64_t i = 0; i < count; ++i) {
     const Spec spec = random_spec(world);
-    bytes += 128 + spec.payload;
+    bytes += protocol::frame_bytes(spec.payload);
     if (bytes > kSmall.max_batch_bytes) break;
     specs.push_back(spec);
   }

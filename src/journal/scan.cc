@@ -29,6 +29,10 @@ bool frame_inside(ByteView segment, std::size_t at, const EntryHeader& header) {
   return header.frame_bytes() <= segment.size() - at;
 }
 
+ByteView body_at(ByteView segment, std::size_t at, const EntryHeader& header) {
+  return segment.subspan(at, header.frame_bytes()).subspan(kEntryHeaderBytes);
+}
+
 // The intact entry at `at` that follows `before`.
 std::optional<EntryHeader> entry_at(ByteView segment, std::size_t at, const Uuid& volume,
                                     const EntryId& before) {
@@ -36,8 +40,7 @@ std::optional<EntryHeader> entry_at(ByteView segment, std::size_t at, const Uuid
   if (!header || !follows(*header, before) || !frame_inside(segment, at, *header)) {
     return std::nullopt;
   }
-  const ByteView payload = segment.subspan(at + kEntryHeaderBytes, header->payload_length);
-  if (!payload_matches(*header, payload)) return std::nullopt;
+  if (!body_matches(*header, body_at(segment, at, *header))) return std::nullopt;
   return header;
 }
 
@@ -106,6 +109,24 @@ bool write_begins_behind(ByteView segment, std::size_t behind, const Uuid& volum
   return false;
 }
 
+// Of a frame with a good header and a bad body: whether every part that fails its checksum has a
+// sector that was not written.
+bool body_is_torn(ByteView segment, const Sectors& sectors, std::size_t at,
+                  const EntryHeader& header) {
+  const ByteView body = body_at(segment, at, header);
+  const std::size_t payload = at + header.payload_at();
+  if (!checksums_match(header, body)) {
+    return sectors.any_unwritten(at + kEntryHeaderBytes, payload);
+  }
+  const std::size_t end = at + header.frame_bytes();
+  for (std::size_t block = 0; payload + block * kBlockSize < end; ++block) {
+    if (block_matches(header, body, block)) continue;
+    const std::size_t begin = payload + block * kBlockSize;
+    if (!sectors.any_unwritten(begin, std::min(begin + kBlockSize, end))) return false;
+  }
+  return true;
+}
+
 // How the segment ends behind its last good entry, given that something is there.
 Tail judge(ByteView segment, const Sectors& sectors, std::size_t end, const Uuid& volume,
            const EntryId& last) {
@@ -118,9 +139,11 @@ Tail judge(ByteView segment, const Sectors& sectors, std::size_t end, const Uuid
   if (at != boundary && sectors.written_are_zero(end, boundary)) return Tail::torn;
 
   const auto header = protocol::decode_header(segment.subspan(at), volume);
-  const bool fits = header && follows(*header, last) && frame_inside(segment, at, *header);
-  const std::size_t claimed = fits ? header->frame_bytes() : kEntryHeaderBytes;
-  if (sectors.any_unwritten(at, std::min(at + claimed, segment.size()))) return Tail::torn;
+  if (header && follows(*header, last) && frame_inside(segment, at, *header)) {
+    return body_is_torn(segment, sectors, at, *header) ? Tail::torn : Tail::damaged;
+  }
+  const std::size_t header_end = std::min(at + kEntryHeaderBytes, segment.size());
+  if (sectors.any_unwritten(at, header_end)) return Tail::torn;
   if (header) return Tail::damaged;
 
   // What looked like padding may be where a frame's header was to be, and this the frame's remains.

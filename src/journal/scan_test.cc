@@ -34,7 +34,7 @@ constexpr int kStaleFill = 0xa4;
 
 EntryBatch make_batch(EntryId& last, const std::vector<Spec>& specs, int fill) {
   std::size_t bytes = 0;
-  for (const Spec& spec : specs) bytes += protocol::kEntryHeaderBytes + spec.payload;
+  for (const Spec& spec : specs) bytes += protocol::frame_bytes(spec.payload);
   protocol::BatchBuilder builder(bytes, kVolume);
   for (const Spec& spec : specs) {
     EntryHeader header;
@@ -146,6 +146,8 @@ const std::vector<std::vector<Spec>> kShapes = {
     {{EntryKind::attach, 382}, {EntryKind::trim, 0}, {EntryKind::attach, 254}, {EntryKind::write}},
     {{EntryKind::write, kBlockSize, kBlockSize}, {EntryKind::write}},
     {{EntryKind::write, kBlockSize, 300}, {EntryKind::write, kBlockSize, 700}},
+    {{EntryKind::trim, 0}, {EntryKind::write, 2 * kBlockSize}, {EntryKind::write}},
+    {{EntryKind::attach, 300}, {EntryKind::write, 2 * kBlockSize, kBlockSize + 90}},
 };
 
 TEST(Scan, FindsEveryEntryOfAnIntactSegment) {
@@ -192,7 +194,7 @@ TEST(Scan, AnInterruptedWriteIsNeverTakenForDamage) {
   for (const Earlier earlier : kAllEarlier) {
     for (const auto& before : kShapes) {
       for (const auto& shape : kShapes) {
-        Bytes bytes(14, earlier);
+        Bytes bytes(16, earlier);
         bytes.write(before);
         const std::size_t begin = bytes.write(shape);
         const std::size_t sectors = (bytes.end() - begin) / kSectorSize;
@@ -273,6 +275,20 @@ TEST(Scan, AFlippedBitInTheLastWriteIsDamage) {
       ASSERT_EQ(found.tail, Tail::damaged) << "byte " << at - begin;
       EXPECT_GE(found.entries.size(), 1u);
       EXPECT_LT(found.entries.size(), 4u);
+    }
+  }
+}
+
+// Zeros in one block do not make a bit that flipped in another one look like a torn write.
+TEST(Scan, AFlippedBitBesideABlockOfZerosIsDamage) {
+  for (const Earlier earlier : kAllEarlier) {
+    Bytes bytes(20, earlier);
+    const std::size_t begin = bytes.write({{EntryKind::write, 3 * kBlockSize, 2 * kBlockSize}});
+    const std::size_t payload = begin + protocol::frame_bytes(3 * kBlockSize) - 3 * kBlockSize;
+    for (std::size_t at = begin; at < payload + kBlockSize; ++at) {
+      Buffer rotten = bytes.copy();
+      rotten.mutable_data()[at] ^= std::byte{4};
+      ASSERT_EQ(bytes.scan(rotten).tail, Tail::damaged) << "byte " << at - begin;
     }
   }
 }

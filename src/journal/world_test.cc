@@ -20,7 +20,7 @@ using runtime::Task;
 EntryBatch make_batch(const EntryId& last, const std::vector<Spec>& specs, Term term,
                       const Uuid& volume) {
   std::size_t bytes = 0;
-  for (const Spec& spec : specs) bytes += protocol::kEntryHeaderBytes + spec.payload;
+  for (const Spec& spec : specs) bytes += protocol::frame_bytes(spec.payload);
   protocol::BatchBuilder builder(bytes, volume);
   EntryId before = last;
   for (const Spec& spec : specs) {
@@ -167,7 +167,7 @@ void World::check() {
     ASSERT_FALSE(batch.empty());
     for (std::size_t i = 0; i < batch.headers.size(); ++i) {
       ASSERT_EQ(batch.headers[i].id(), model_.at(next));
-      ASSERT_TRUE(payload_matches(batch.headers[i], batch.entry(i).payload.view()));
+      ASSERT_TRUE(body_matches(batch.headers[i], batch.body(i)));
       next = next.next();
     }
   }

@@ -1,5 +1,6 @@
 #include "protocol/entry.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -12,7 +13,7 @@ namespace datom::protocol {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x31454444;  // "DDE1"
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kVersion = 2;
 
 // Where the fields of an encoded header are (docs/formats.md).
 namespace at {
@@ -140,14 +141,77 @@ bool resembles_successor(ByteView from, const EntryId& before) {
          load_le<std::uint64_t>(from.data() + at::previous) == before.checksum;
 }
 
-bool payload_matches(const EntryHeader& header, ByteView payload) {
-  return payload.size() == header.payload_length && checksum(payload) == header.payload_checksum;
+namespace {
+
+std::size_t blocks_of(std::size_t payload_bytes) {
+  return (payload_bytes + kBlockSize - 1) / kBlockSize;
+}
+
+ByteView block_of(ByteView body, std::size_t payload_bytes, std::size_t block) {
+  const std::size_t at = checksums_bytes(payload_bytes) + block * kBlockSize;
+  return body.subspan(at, std::min(kBlockSize, body.size() - at));
+}
+
+}  // namespace
+
+bool checksums_match(const EntryHeader& header, ByteView body) {
+  const std::size_t bytes = checksums_bytes(header.payload_length);
+  if (body.size() != bytes + header.payload_length) return false;
+  return bytes == 0 || checksum(body.first(bytes)) == header.payload_checksum;
+}
+
+bool block_matches(const EntryHeader& header, ByteView body, std::size_t block) {
+  const std::uint64_t expected =
+      checksums_bytes(header.payload_length) == 0
+          ? header.payload_checksum
+          : load_le<std::uint64_t>(body.data() + block * sizeof(std::uint64_t));
+  return checksum(block_of(body, header.payload_length, block)) == expected;
+}
+
+bool body_matches(const EntryHeader& header, ByteView body) {
+  if (!checksums_match(header, body)) return false;
+  // An empty payload has a checksum too.
+  const std::size_t blocks = std::max<std::size_t>(blocks_of(header.payload_length), 1);
+  for (std::size_t block = 0; block < blocks; ++block) {
+    if (!block_matches(header, body, block)) return false;
+  }
+  return true;
+}
+
+std::uint64_t seal_body(MutableBytes body, std::size_t payload_bytes) {
+  const std::size_t bytes = checksums_bytes(payload_bytes);
+  DATOM_CHECK(body.size() == bytes + payload_bytes);
+  if (bytes == 0) return checksum(body);
+  for (std::size_t block = 0; block < blocks_of(payload_bytes); ++block) {
+    store_le(body.data() + block * sizeof(std::uint64_t),
+             checksum(block_of(body, payload_bytes, block)));
+  }
+  return checksum(body.first(bytes));
+}
+
+std::uint64_t Entry::block_checksum(std::size_t block) const {
+  const std::size_t at = block * sizeof(std::uint64_t);
+  if (!checksums.empty()) return load_le<std::uint64_t>(checksums.data() + at);
+  return checksum(block_of(payload.view(), 0, block));
 }
 
 Entry EntryBatch::entry(std::size_t index) const {
   DATOM_CHECK(index < headers.size());
   const EntryHeader& header = headers[index];
-  return {header, bytes.slice(frame_offsets[index] + kEntryHeaderBytes, header.payload_length)};
+  const std::size_t frame = frame_offsets[index];
+  Entry entry;
+  entry.header = header;
+  entry.payload = bytes.slice(frame + header.payload_at(), header.payload_length);
+  const std::size_t several = checksums_bytes(header.payload_length);
+  entry.checksums = several > 0 ? bytes.slice(frame + kEntryHeaderBytes, several)
+                                : bytes.slice(frame + at::payload_checksum, sizeof(std::uint64_t));
+  return entry;
+}
+
+ByteView EntryBatch::body(std::size_t index) const {
+  DATOM_CHECK(index < headers.size());
+  return bytes.view().subspan(frame_offsets[index] + kEntryHeaderBytes,
+                              headers[index].frame_bytes() - kEntryHeaderBytes);
 }
 
 EntryBatch parse_batch(Buffer bytes, const Uuid& volume) {
@@ -167,7 +231,7 @@ EntryBatch parse_batch(Buffer bytes, const Uuid& volume) {
       throw Error(Code::corrupt, "entry {} has {} bytes, its batch has {} left", op,
                   header->frame_bytes(), rest.size());
     }
-    if (!payload_matches(*header, rest.subspan(kEntryHeaderBytes, header->payload_length))) {
+    if (!body_matches(*header, rest.first(header->frame_bytes()).subspan(kEntryHeaderBytes))) {
       throw Error(Code::corrupt, "the payload of entry {} fails its checksum", op);
     }
     if (!batch.empty()) {
@@ -191,19 +255,18 @@ BatchBuilder::BatchBuilder(std::size_t capacity, const Uuid& volume)
 
 bool BatchBuilder::fits(std::size_t payload_bytes) const {
   const std::size_t left = memory_.size() - used_;
-  return left >= kEntryHeaderBytes && payload_bytes <= left - kEntryHeaderBytes;
+  return payload_bytes <= kMaxEntryPayload && frame_bytes(payload_bytes) <= left;
 }
 
 EntryId BatchBuilder::add(EntryHeader header, ByteView payload) {
-  DATOM_CHECK(fits(payload.size()) && payload.size() <= kMaxEntryPayload);
+  DATOM_CHECK(fits(payload.size()));
   header.payload_length = static_cast<std::uint32_t>(payload.size());
-  header.payload_checksum = checksum(payload);
-  const MutableBytes frame =
-      memory_.mutable_view().subspan(used_, kEntryHeaderBytes + payload.size());
-  seal_header(header, volume_, frame);
+  const MutableBytes frame = memory_.mutable_view().subspan(used_, header.frame_bytes());
   if (!payload.empty()) {
-    std::memcpy(frame.data() + kEntryHeaderBytes, payload.data(), payload.size());
+    std::memcpy(frame.data() + header.payload_at(), payload.data(), payload.size());
   }
+  header.payload_checksum = seal_body(frame.subspan(kEntryHeaderBytes), payload.size());
+  seal_header(header, volume_, frame);
   batch_.headers.push_back(header);
   batch_.frame_offsets.push_back(used_);
   used_ += frame.size();

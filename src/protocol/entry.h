@@ -34,6 +34,16 @@ struct EntryId {
 inline constexpr std::size_t kEntryHeaderBytes = 128;
 inline constexpr std::size_t kMaxEntryPayload = 1 << 20;
 
+// A frame is a header, the checksums of the payload's blocks of 4 KiB if there are several, and the
+// payload.
+constexpr std::size_t checksums_bytes(std::size_t payload_bytes) {
+  const std::size_t blocks = (payload_bytes + kBlockSize - 1) / kBlockSize;
+  return blocks > 1 ? blocks * sizeof(std::uint64_t) : 0;
+}
+constexpr std::size_t frame_bytes(std::size_t payload_bytes) {
+  return kEntryHeaderBytes + checksums_bytes(payload_bytes) + payload_bytes;
+}
+
 struct EntryHeader {
   EntryKind kind = EntryKind::no_op;
   Term term;
@@ -46,11 +56,13 @@ struct EntryHeader {
   std::uint64_t offset = 0;            // bytes; multiple of 4 KiB for write, zero and trim
   std::uint64_t length = 0;            // bytes; multiple of 4 KiB for write, zero and trim
   std::uint32_t payload_length = 0;
-  std::uint64_t payload_checksum = 0;
+  std::uint64_t payload_checksum = 0;  // of its only block, or of the blocks' checksums
   std::uint64_t checksum = 0;  // of the encoded header; filled in by seal_header and decode_header
 
   EntryId id() const { return {term, op, checksum}; }
-  std::size_t frame_bytes() const { return kEntryHeaderBytes + payload_length; }
+  std::size_t frame_bytes() const { return protocol::frame_bytes(payload_length); }
+  // Where in the frame the payload begins.
+  std::size_t payload_at() const { return kEntryHeaderBytes + checksums_bytes(payload_length); }
 };
 
 // Encodes into `to` (128 bytes), filling in header.checksum. `volume` is mixed into the checksum:
@@ -67,13 +79,25 @@ std::optional<EntryHeader> decode_header(ByteView from, const Uuid& volume);
 // header from other data.
 bool resembles_successor(ByteView from, const EntryId& before);
 
-// Whether the payload is the one that the header describes.
-bool payload_matches(const EntryHeader& header, ByteView payload);
+// `body` is the frame behind its header. Whether it is the one that the header describes.
+bool body_matches(const EntryHeader& header, ByteView body);
+// Whether the checksums in it are those that the header describes; of the payload, nothing.
+bool checksums_match(const EntryHeader& header, ByteView body);
+// Whether the payload's block matches its checksum. REQUIRES: checksums_match; the block is there.
+bool block_matches(const EntryHeader& header, ByteView body, std::size_t block);
+// Fills in the checksums of the blocks of a payload that is in place, and gives the one for the
+// header. REQUIRES: `body` is as long as a payload of `payload_bytes` needs it.
+std::uint64_t seal_body(MutableBytes body, std::size_t payload_bytes);
 
-// An entry in memory: the payload points into the frame it was read or received in.
+// An entry in memory: the rest points into the frame it was read or received in.
 struct Entry {
   EntryHeader header;
   Buffer payload;
+  // Of the payload's blocks, 8 bytes each, verified; empty in an entry that came from no batch.
+  Buffer checksums;
+
+  // XXH3-64 of bytes [4096 * block, 4096 * block + 4096) of the payload.
+  std::uint64_t block_checksum(std::size_t block) const;
 };
 
 // A run of consecutive entries, frames one after another, in memory that can be written O_DIRECT:
@@ -84,8 +108,10 @@ struct EntryBatch {
   Buffer bytes;
 
   bool empty() const { return headers.empty(); }
-  // The payload shares the batch's memory.
+  // Shares the batch's memory.
   Entry entry(std::size_t index) const;
+  // Of an entry's frame, what is behind the header.
+  ByteView body(std::size_t index) const;
 };
 
 // Takes apart the bytes of a batch that came from a peer or a disk: frames without gap, until

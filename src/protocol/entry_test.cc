@@ -100,7 +100,7 @@ TEST(EntryHeader, IsLaidOutAsDocumented) {
 
   EXPECT_EQ(as_text(ByteView(bytes).first(4)), "DDE1");
   EXPECT_EQ(load_le<std::uint8_t>(&bytes[4]), 2);
-  EXPECT_EQ(load_le<std::uint8_t>(&bytes[5]), 1);
+  EXPECT_EQ(load_le<std::uint8_t>(&bytes[5]), 2);
   EXPECT_EQ(load_le<std::uint64_t>(&bytes[8]), 3u);
   EXPECT_EQ(load_le<std::uint64_t>(&bytes[16]), 9u);
   EXPECT_EQ(load_le<std::uint64_t>(&bytes[24]), header.previous);
@@ -150,7 +150,7 @@ TEST(EntryHeader, OutOfBoundsIsNoneEvenWithAChecksumThatFits) {
   EXPECT_FALSE(none(sealed_with<std::uint64_t>(write_header(9), 64, kBlockSize)));  // a control
   EXPECT_TRUE(none(sealed_with<std::uint8_t>(write_header(9), 4, 0)));
   EXPECT_TRUE(none(sealed_with<std::uint8_t>(write_header(9), 4, 7)));
-  EXPECT_TRUE(none(sealed_with<std::uint8_t>(write_header(9), 5, 2)));
+  EXPECT_TRUE(none(sealed_with<std::uint8_t>(write_header(9), 5, 1)));
   EXPECT_TRUE(none(sealed_with<std::uint16_t>(write_header(9), 6, 1)));
   EXPECT_TRUE(none(sealed_with<std::uint64_t>(write_header(9), 16, 0)));
   EXPECT_TRUE(none(sealed_with<std::uint64_t>(write_header(9), 64, 512)));
@@ -209,8 +209,30 @@ TEST(EntryBatch, ComesBackFromItsBytes) {
   const Entry third = parsed.entry(2);
   EXPECT_EQ(third.header.op, Op(12));
   EXPECT_EQ(as_text(third.payload.view()), std::string(2 * kBlockSize, '\xbb'));
-  EXPECT_TRUE(payload_matches(third.header, third.payload.view()));
+  EXPECT_TRUE(body_matches(third.header, parsed.body(2)));
+  EXPECT_EQ(third.block_checksum(1), checksum(third.payload.view().last(kBlockSize)));
+  EXPECT_EQ(load_le<std::uint64_t>(third.checksums.data() + 8), third.block_checksum(1));
+  EXPECT_EQ(load_le<std::uint64_t>(parsed.entry(0).checksums.data()),
+            parsed.entry(0).block_checksum(0));
   EXPECT_TRUE(parsed.entry(1).payload.empty());
+}
+
+TEST(EntryBatch, HoldsAChecksumForEachBlockOfAPayload) {
+  EXPECT_EQ(frame_bytes(0), kEntryHeaderBytes);
+  EXPECT_EQ(frame_bytes(kBlockSize), kEntryHeaderBytes + kBlockSize);
+  EXPECT_EQ(frame_bytes(2 * kBlockSize), kEntryHeaderBytes + 16 + 2 * kBlockSize);
+  BatchBuilder builder(frame_bytes(kMaxEntryPayload), kVolume);
+  Buffer payload = Buffer::allocate(kMaxEntryPayload);
+  for (std::size_t i = 0; i < payload.size(); ++i) payload.mutable_data()[i] = std::byte(i >> 12);
+  builder.add(write_header(10, kMaxEntryPayload), payload.view());
+  const EntryBatch batch = parse_batch(builder.finish().bytes, kVolume);
+  const Entry entry = batch.entry(0);
+  for (std::size_t block = 0; block < kMaxEntryPayload / kBlockSize; ++block) {
+    ASSERT_EQ(entry.block_checksum(block),
+              checksum(payload.view().subspan(block * kBlockSize, kBlockSize)));
+  }
+  const Entry bare{entry.header, entry.payload, {}};
+  EXPECT_EQ(bare.block_checksum(7), entry.block_checksum(7));
 }
 
 TEST(EntryBatch, OfNoBytesIsEmpty) {
@@ -262,8 +284,9 @@ TEST(EntryBatch, IsRefusedWhereOpChainOrTermBreak) {
 TEST(BatchBuilder, TakesNoMoreThanFits) {
   BatchBuilder builder(2 * kBlockSize - 100, kVolume);  // rounded up to two blocks
   EXPECT_TRUE(builder.empty());
-  EXPECT_TRUE(builder.fits(2 * kBlockSize - kEntryHeaderBytes));
-  EXPECT_FALSE(builder.fits(2 * kBlockSize - kEntryHeaderBytes + 1));
+  const std::size_t most = 2 * kBlockSize - frame_bytes(0) - checksums_bytes(2 * kBlockSize);
+  EXPECT_TRUE(builder.fits(most));
+  EXPECT_FALSE(builder.fits(most + 1));
   builder.add(write_header(10), filled(kBlockSize, 1).view());
   EXPECT_FALSE(builder.empty());
   EXPECT_FALSE(builder.fits(kBlockSize));

@@ -358,7 +358,7 @@ Task<void> Replica::Impl::check_space(std::uint64_t bytes) {
 // Error{not_leader} or {no_space} if it was certainly not appended.
 Task<Op> Replica::Impl::propose(protocol::EntryHeader header, Buffer payload) {
   const std::uint64_t leadership = leaderships;
-  const std::size_t bytes = payload.size() + protocol::kEntryHeaderBytes;
+  const std::size_t bytes = protocol::frame_bytes(payload.size());
   while (queued_bytes >= kMaxQueuedBytes && leadership == leaderships) {
     co_await proposal_room.wait();
   }
@@ -461,7 +461,7 @@ Task<void> Replica::Impl::propose_batch() {
   std::size_t count = 0;
   const std::size_t most = options.journal.max_batch_bytes / 2;
   for (const Proposal* proposal : proposals) {
-    const std::size_t frame = proposal->payload.size() + protocol::kEntryHeaderBytes;
+    const std::size_t frame = protocol::frame_bytes(proposal->payload.size());
     if (count > 0 && bytes + frame > most) break;
     bytes += frame;
     reserved += (frame + kBlockSize - 1) / kBlockSize * kBlockSize;
@@ -480,7 +480,7 @@ Task<void> Replica::Impl::propose_batch() {
   for (std::size_t i = 0; i < count; ++i) {
     Proposal* proposal = proposals.front();
     proposals.pop_front();
-    queued_bytes -= proposal->payload.size() + protocol::kEntryHeaderBytes;
+    queued_bytes -= protocol::frame_bytes(proposal->payload.size());
     if (no_space) {
       proposal->error = no_space;
       finish(proposal);
