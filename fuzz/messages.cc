@@ -44,6 +44,12 @@ void group_message(std::string_view bytes) {
   DATOM_CHECK(protocol::encode(protocol::decode_group_message(once)) == once);
 }
 
+void group_messages(std::string_view bytes) {
+  const auto messages = protocol::decode_group_messages(bytes);
+  const std::string once = protocol::encode(messages);
+  DATOM_CHECK(protocol::encode(protocol::decode_group_messages(once)) == once);
+}
+
 const Parse kParsers[] = {
     group_message,
     body<protocol::ClientIo>(),
@@ -56,6 +62,7 @@ const Parse kParsers[] = {
     json<protocol::CreateVolumeRequest>(),
     json<protocol::SetPropertyRequest>(),
     json<protocol::AddNodeRequest>(),
+    group_messages,
 };
 
 std::string seed(char which, const std::string& bytes) {

@@ -22,6 +22,9 @@ Domain::Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& l
       record_changed_(loop),
       tasks_(loop, [](std::exception_ptr error) { std::rethrow_exception(error); }) {
   admin_ = tree.open_session(loop);
+  // What befalls a disk must befall the volume that is watched.
+  const bool sound = faults.failed_syncs == 0 && faults.full_disks == 0;
+  if (sound && !faults.membership()) neighbours_ = stream(seed, "neighbours").below(3);
   if (faults.membership()) {
     config = std::make_unique<ConfigServer>(loop, tree, network, kDomain,
                                             stream(seed, "config service").next(), log);
@@ -113,7 +116,6 @@ Task<void> Domain::register_server(std::string service) {
 }
 
 Task<void> Domain::create_volume(const Faults& faults) {
-  namespace paths = protocol::paths;
   protocol::VolumeRecord volume;
   volume.id = kVolumeId;
   volume.name = kVolume;
@@ -122,13 +124,32 @@ Task<void> Domain::create_volume(const Faults& faults) {
   for (std::uint64_t i = 0; i < kReplicas; ++i) {
     volume.replicas.push_back({servers[i]->name(), Uuid::from_random(i + 1, 9)});
   }
+  record_path_ = co_await create(volume);
+  for (std::uint64_t i = 1; i <= neighbours_; ++i) co_await create_neighbour(i);
+}
+
+Task<void> Domain::create_neighbour(std::uint64_t number) {
+  protocol::VolumeRecord volume;
+  volume.id = Uuid::from_random(7, 7 + number);
+  volume.name = fmt::format("neighbour{}", number);
+  volume.size = kVolumeSize;
+  for (std::uint64_t i = 0; i < kReplicas; ++i) {
+    volume.replicas.push_back({servers[i]->name(), Uuid::from_random(i + 1, 9 + number)});
+  }
+  co_await create(std::move(volume));
+}
+
+// Gives the path of its group's record.
+Task<std::string> Domain::create(protocol::VolumeRecord volume) {
+  namespace paths = protocol::paths;
   protocol::GroupRecord group;
   group.voters = volume.replicas;
-  record_path_ = paths::group(kDomain, volume.id);
-  co_await admin_->create(record_path_, group.to_json());
+  const std::string path = paths::group(kDomain, volume.id);
+  co_await admin_->create(path, group.to_json());
   co_await admin_->create(paths::group_members(kDomain, volume.id), "");
   co_await admin_->create(paths::group_locks(kDomain, volume.id), "");
-  co_await admin_->create(paths::volume(kDomain, kVolume), volume.to_json());
+  co_await admin_->create(paths::volume(kDomain, volume.name), volume.to_json());
+  co_return path;
 }
 
 Task<void> Domain::set_property(std::string name, std::string value) {

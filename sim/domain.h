@@ -53,11 +53,16 @@ class Domain {
   runtime::Task<void> create_tree(const Faults& faults);
   runtime::Task<void> register_server(std::string service);
   runtime::Task<void> create_volume(const Faults& faults);
+  runtime::Task<void> create_neighbour(std::uint64_t number);
+  runtime::Task<std::string> create(protocol::VolumeRecord volume);
   runtime::Task<void> set_property(std::string name, std::string value);
 
   runtime::Task<void> follow_record(OnRecord on_record);
 
   runtime::SeededRandom random_;
+  // Volumes that nobody uses, on the same servers: what their groups say travels together with what
+  // is said of the volume.
+  std::uint64_t neighbours_ = 0;
   std::unique_ptr<coordination::Client> admin_;
   std::string record_path_;
   bool stopping_ = false;

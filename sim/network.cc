@@ -3,11 +3,31 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "protocol/group_messages.h"
+#include "protocol/methods.h"
 #include "runtime/wait.h"
+#include "sim/server.h"
 
 namespace datom::sim {
 
 using runtime::Task;
+
+namespace {
+
+// What travels together is heard one by one. Of the neighbours of the volume nothing is heard.
+template <typename Hear>
+void each_of_the_volume(rpc::Method method, const rpc::Message& message, const Hear& hear) {
+  if (method != protocol::method::kGroupMessages) {
+    const bool own = protocol::decode_group_message(message.header).volume == kVolumeId;
+    if (own) hear(message);
+    return;
+  }
+  for (const auto& one : protocol::decode_group_messages(message.header)) {
+    if (one.volume == kVolumeId) hear(rpc::Message{encode(one), {}});
+  }
+}
+
+}  // namespace
 
 struct Network::Endpoint::Call {
   explicit Call(runtime::Loop& loop) : done(loop) {}
@@ -238,21 +258,29 @@ const rpc::Router& Network::Endpoint::router() const {
 }
 
 void Network::Endpoint::receive(rpc::Method method, rpc::Message message, const std::string& from) {
-  if (network_.observer.arrived) network_.observer.arrived(service_, message);
+  if (network_.observer.arrived) {
+    each_of_the_volume(method, message, [this](const rpc::Message& one) {
+      network_.observer.arrived(service_, one);
+    });
+  }
   const rpc::Router::MessageHandler* handler = router().find_message(method);
   if (handler != nullptr) (*handler)(rpc::Peer{from, from}, std::move(message));
 }
 
 void Network::Endpoint::send(const std::string& service, rpc::Method method, rpc::Message message) {
   if (down_) return;
-  if (network_.observer.sent) network_.observer.sent(service_, message);
+  bool rare = false;
+  each_of_the_volume(method, message, [&](const rpc::Message& one) {
+    if (network_.observer.sent) network_.observer.sent(service_, one);
+    rare = rare || (network_.observer.rare && network_.observer.rare(one));
+  });
   const Link link{service_, service};
   const auto deliver_at = [&](runtime::Time at) {
     network_.loop_.start_timer(at, [network = &network_, link, inc = incarnation_, method,
                                     message] { network->deliver(link, inc, method, message); });
   };
   int replays = network_.faults.replay_permille;
-  if (replays > 0 && network_.observer.rare && network_.observer.rare(message)) replays *= 30;
+  if (rare) replays *= 30;
   if (chance(network_.replays_, replays, 1000)) {
     ++network_.replayed_;
     const auto later = std::chrono::milliseconds(100 + network_.replays_.below(6000));

@@ -1,5 +1,7 @@
 #include "protocol/group_messages.h"
 
+#include <google/protobuf/arena.h>
+
 #include <algorithm>
 
 #include "common/error.h"
@@ -152,30 +154,59 @@ GroupBody body_of(const wire::GroupMessage& from) {
   throw Error(Code::corrupt, "group message: no known body");
 }
 
+void put(const GroupMessage& message, wire::GroupMessage& to) {
+  to.set_volume(bytes_of(message.volume));
+  to.set_from(bytes_of(message.from));
+  to.set_to(bytes_of(message.to));
+  to.set_term(message.term.value());
+  to.set_config_epoch(message.config_epoch);
+  std::visit(PutBody{to}, message.body);
+}
+
+GroupMessage message_of(const wire::GroupMessage& from) {
+  return {uuid_of(from.volume(), "volume"),
+          uuid_of(from.from(), "from"),
+          uuid_of(from.to(), "to"),
+          Term(from.term()),
+          from.config_epoch(),
+          body_of(from)};
+}
+
+template <typename Message>
+void parse(std::string_view bytes, Message& into) {
+  if (into.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return;
+  throw Error(Code::corrupt, "group message of {} bytes does not parse", bytes.size());
+}
+
 }  // namespace
 
 std::string encode(const GroupMessage& message) {
   wire::GroupMessage out;
-  out.set_volume(bytes_of(message.volume));
-  out.set_from(bytes_of(message.from));
-  out.set_to(bytes_of(message.to));
-  out.set_term(message.term.value());
-  out.set_config_epoch(message.config_epoch);
-  std::visit(PutBody{out}, message.body);
+  put(message, out);
   return out.SerializeAsString();
 }
 
 GroupMessage decode_group_message(std::string_view bytes) {
   wire::GroupMessage in;
-  if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    throw Error(Code::corrupt, "group message of {} bytes does not parse", bytes.size());
-  }
-  return {uuid_of(in.volume(), "volume"),
-          uuid_of(in.from(), "from"),
-          uuid_of(in.to(), "to"),
-          Term(in.term()),
-          in.config_epoch(),
-          body_of(in)};
+  parse(bytes, in);
+  return message_of(in);
+}
+
+std::string encode(const std::vector<GroupMessage>& messages) {
+  google::protobuf::Arena arena;
+  auto* out = google::protobuf::Arena::CreateMessage<wire::GroupMessages>(&arena);
+  for (const GroupMessage& message : messages) put(message, *out->add_messages());
+  return out->SerializeAsString();
+}
+
+std::vector<GroupMessage> decode_group_messages(std::string_view bytes) {
+  google::protobuf::Arena arena;
+  auto* in = google::protobuf::Arena::CreateMessage<wire::GroupMessages>(&arena);
+  parse(bytes, *in);
+  std::vector<GroupMessage> messages;
+  messages.reserve(static_cast<std::size_t>(in->messages_size()));
+  for (const wire::GroupMessage& message : in->messages()) messages.push_back(message_of(message));
+  return messages;
 }
 
 }  // namespace datom::protocol

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "common/strong.h"
 #include "common/uuid.h"
@@ -93,5 +94,10 @@ struct GroupMessage {
 std::string encode(const GroupMessage& message);
 // Throws Error{corrupt}.
 GroupMessage decode_group_message(std::string_view bytes);
+
+// Those of many groups for one server, in order (replication.proto's GroupMessages).
+std::string encode(const std::vector<GroupMessage>& messages);
+// Throws Error{corrupt}.
+std::vector<GroupMessage> decode_group_messages(std::string_view bytes);
 
 }  // namespace datom::protocol

@@ -45,6 +45,7 @@ inline constexpr std::uint16_t kCheckBlocks = 114;  // of any member: read and r
 
 // replication.proto: one-way messages between the replicas of a group.
 inline constexpr std::uint16_t kGroupMessage = 200;
+inline constexpr std::uint16_t kGroupMessages = 201;  // many, of different groups, without entries
 
 // dev.proto: asked of `datom dev` about a service that runs inside it.
 inline constexpr std::uint16_t kStartService = 300;

@@ -30,8 +30,9 @@ void Group::lead(Duration lease_left) {
   ask_for_no_op();
 }
 
+// At multiples of the interval: so those of all groups of a server fall together.
 void Group::broadcast() {
-  broadcast_at_ = now_ + options_.heartbeat;
+  broadcast_at_ = (now_ / options_.heartbeat + 1) * options_.heartbeat;
   for (auto& [uuid, follower] : followers_->all()) send_append(follower, nullptr);
 }
 

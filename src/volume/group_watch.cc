@@ -42,6 +42,8 @@ GroupWatch::GroupWatch(runtime::Loop& loop, Place place, telemetry::Log log, OnV
       changed_(loop),
       retry_(loop),
       refreshing_(loop),
+      members_(protocol::paths::group_members(place_.domain, place_.volume)),
+      locks_(protocol::paths::group_locks(place_.domain, place_.volume)),
       tasks_(loop, [this](std::exception_ptr error) {
         try {
           std::rethrow_exception(error);
@@ -55,17 +57,29 @@ GroupWatch::~GroupWatch() = default;
 void GroupWatch::begin(coordination::Client& client) {
   client_ = &client;
   joined_ = false;
-  session_watch_ = client.watch_session([this](coordination::SessionState) { changed_.set(); });
+  session_watch_ = client.watch_session([this](coordination::SessionState) {
+    all_stale();
+    changed_.set();
+  });
+  all_stale();
   tasks_.spawn(follow(++session_));
+}
+
+void GroupWatch::all_stale() {
+  record_stale_ = members_.stale = locks_.stale = true;
+}
+
+void GroupWatch::drop_watches() {
+  session_watch_.reset();
+  record_watch_.reset();
+  members_.watch.reset();
+  locks_.watch.reset();
 }
 
 void GroupWatch::session_lost() {
   ++session_;
   client_ = nullptr;
-  session_watch_.reset();
-  record_watch_.reset();
-  members_watch_.reset();
-  locks_watch_.reset();
+  drop_watches();
   changed_.set();
   retry_.cancel();
   last_view_ = {};
@@ -85,11 +99,14 @@ void GroupWatch::report_away() {
   on_view_(last_view_);
 }
 
-coordination::OnChange GroupWatch::on_change() {
-  return [this] { changed_.set(); };
+coordination::OnChange GroupWatch::on_change(bool& stale) {
+  return [this, &stale] {
+    stale = true;
+    changed_.set();
+  };
 }
 
-// Reads everything anew after each change; retries while coordination is away.
+// Reads what has changed anew; retries while coordination is away.
 runtime::Task<void> GroupWatch::follow(std::uint64_t session) {
   while (!stopping_ && session == session_) {
     changed_.clear();
@@ -139,40 +156,67 @@ runtime::Task<void> GroupWatch::join(coordination::Client& client) {
   joined_ = true;
 }
 
-runtime::Task<std::vector<replication::Holder>> GroupWatch::holders(
-    coordination::Client& client, std::string parent, coordination::WatchHandle& watch) {
-  auto names = co_await client.children(parent, on_change(), watch);
-  if (!names) co_return std::vector<replication::Holder>{};
-  std::sort(names->begin(), names->end(),
-            [](const auto& a, const auto& b) { return sequence_of(a) < sequence_of(b); });
-  std::vector<replication::Holder> holders;
-  for (const std::string& name : *names) {
-    const auto node = co_await client.get(parent + "/" + name);
-    if (!node) continue;  // gone since; the watch will tell
-    const bool mine = node->stat.ephemeral_owner == client.session_id() &&
-                      name.find(place_.guid) != std::string::npos;
-    holders.push_back({parent + "/" + name, node->data, mine});
+runtime::Task<void> GroupWatch::read_record(coordination::Client& client) {
+  record_stale_ = false;  // a change from now on makes it so again
+  std::optional<coordination::Node> node;
+  try {
+    node = co_await client.get(group_path_, on_change(record_stale_), record_watch_);
+  } catch (...) {
+    record_stale_ = true;
+    throw;
   }
-  co_return holders;
+  record_.reset();
+  if (!node) co_return;
+  record_ = protocol::GroupRecord::from_json(node->data);
+  record_version_ = node->stat.version;
+}
+
+runtime::Task<void> GroupWatch::read_holders(coordination::Client& client, Listing& listing) {
+  listing.stale = false;
+  std::map<std::string, coordination::Node> known;
+  std::vector<replication::Holder> holders;
+  try {
+    auto names = co_await client.children(listing.parent, on_change(listing.stale), listing.watch);
+    if (!names) names.emplace();
+    std::sort(names->begin(), names->end(),
+              [](const auto& a, const auto& b) { return sequence_of(a) < sequence_of(b); });
+    for (const std::string& name : *names) {
+      std::optional<coordination::Node> node;
+      const auto before = listing.known.find(name);
+      if (before != listing.known.end()) {
+        node = before->second;
+      } else {
+        node = co_await client.get(listing.parent + "/" + name);
+      }
+      if (!node) continue;  // gone since; the watch will tell
+      const bool mine = node->stat.ephemeral_owner == client.session_id() &&
+                        name.find(place_.guid) != std::string::npos;
+      holders.push_back({listing.parent + "/" + name, node->data, mine});
+      known.emplace(name, *std::move(node));
+    }
+  } catch (...) {
+    listing.stale = true;
+    throw;
+  }
+  listing.known = std::move(known);
+  listing.holders = std::move(holders);
 }
 
 runtime::Task<void> GroupWatch::refresh(coordination::Client& client) {
   const std::uint64_t session = session_;
   const runtime::Mutex::Holder turn = co_await refreshing_.lock();
   if (session != session_ || stopping_) co_return;
-  replication::View view;
-  const auto record = co_await client.get(group_path_, on_change(), record_watch_);
+  if (record_stale_) co_await read_record(client);
   if (session != session_) co_return;
-  view.members = co_await holders(
-      client, protocol::paths::group_members(place_.domain, place_.volume), members_watch_);
+  if (members_.stale) co_await read_holders(client, members_);
   if (session != session_) co_return;
-  view.locks = co_await holders(client, protocol::paths::group_locks(place_.domain, place_.volume),
-                                locks_watch_);
+  if (locks_.stale) co_await read_holders(client, locks_);
   if (session != session_ || stopping_) co_return;
-  if (record) {
-    view.record = protocol::GroupRecord::from_json(record->data);
-    view.record_version = record->stat.version;
-  }
+  replication::View view;
+  view.members = members_.holders;
+  view.locks = locks_.holders;
+  view.record = record_;
+  if (record_) view.record_version = record_version_;
   view.connected = client.state() == coordination::SessionState::connected;
   last_view_ = view;
   on_view_(std::move(view));
@@ -198,6 +242,7 @@ runtime::Task<void> GroupWatch::carry_out(replication::Coordinate request) {
   } catch (const Error& error) {
     result = {request.number, outcome_of(error.code()), "", 0};
     log_.debug("group.coordination_refused", {{"code", name(error.code())}}, error.what());
+    all_stale();
   }
   while (session == session_ && !stopping_) {
     bool read = false;
@@ -265,10 +310,7 @@ runtime::Task<void> GroupWatch::stop() {
   changed_.set();
   retry_.cancel();
   co_await tasks_.close();
-  session_watch_.reset();
-  record_watch_.reset();
-  members_watch_.reset();
-  locks_watch_.reset();
+  drop_watches();
   if (client == nullptr) co_return;
   for (const std::string& parent : {protocol::paths::group_members(place_.domain, place_.volume),
                                     protocol::paths::group_locks(place_.domain, place_.volume)}) {

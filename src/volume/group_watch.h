@@ -3,10 +3,14 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "coordination/client.h"
+#include "protocol/records.h"
 #include "replication/effects.h"
 #include "runtime/loop.h"
 #include "runtime/task_group.h"
@@ -57,10 +61,20 @@ class GroupWatch {
   runtime::Task<void> join(coordination::Client& client);
   runtime::Task<void> carry_out(replication::Coordinate request);
   runtime::Task<Result> execute(coordination::Client& client, replication::Coordinate request);
-  runtime::Task<std::vector<replication::Holder>> holders(coordination::Client& client,
-                                                          std::string parent,
-                                                          coordination::WatchHandle& watch);
-  coordination::OnChange on_change();
+  // The nodes under a parent: ephemeral, their names never used again, so each is read once.
+  struct Listing {
+    explicit Listing(std::string path) : parent(std::move(path)) {}
+    const std::string parent;
+    bool stale = true;
+    coordination::WatchHandle watch;
+    std::map<std::string, coordination::Node> known;  // by name
+    std::vector<replication::Holder> holders;         // by sequence
+  };
+  runtime::Task<void> read_record(coordination::Client& client);
+  runtime::Task<void> read_holders(coordination::Client& client, Listing& listing);
+  coordination::OnChange on_change(bool& stale);
+  void all_stale();
+  void drop_watches();
   void report_away();
 
   runtime::Loop& loop_;
@@ -77,9 +91,13 @@ class GroupWatch {
   runtime::Event changed_;
   runtime::Timer retry_;
   runtime::Mutex refreshing_;
+  // What was read last, and whether it has changed since.
+  std::optional<protocol::GroupRecord> record_;
+  coordination::Version record_version_ = 0;
+  bool record_stale_ = true;
   coordination::WatchHandle record_watch_;
-  coordination::WatchHandle members_watch_;
-  coordination::WatchHandle locks_watch_;
+  Listing members_;
+  Listing locks_;
   coordination::WatchHandle session_watch_;
   runtime::TaskGroup tasks_;
 };

@@ -23,9 +23,10 @@ std::string text_of(std::exception_ptr error) {
 
 }  // namespace
 
-Replica::Impl::Impl(Seams seams_, protocol::VolumeRecord volume_, protocol::ReplicaRecord self_,
-                    ReplicaOptions options_)
+Replica::Impl::Impl(Seams seams_, Shared shared_, protocol::VolumeRecord volume_,
+                    protocol::ReplicaRecord self_, ReplicaOptions options_)
     : seams(std::move(seams_)),
+      shared(shared_),
       volume(std::move(volume_)),
       self(std::move(self_)),
       options(std::move(options_)),
@@ -38,8 +39,8 @@ Replica::Impl::Impl(Seams seams_, protocol::VolumeRecord volume_, protocol::Repl
       apply_access(loop()),
       superblock(loop()),
       last_checkpoint(loop().now()),
-      tick_timer(loop()),
-      housekeeping_timer(loop()),
+      group_tick(*shared.ticks, [this] { tick(); }),
+      house_tick(*shared.ticks, [this] { keep_house(); }),
       proposal_work(loop()),
       proposal_room(loop()),
       ranges(loop()),
@@ -167,8 +168,8 @@ void Replica::Impl::begin(coordination::Client& client) {
     tasks.spawn(write_log());
     tasks.spawn(apply_committed());
     tasks.spawn(pump_proposals());
-    tasks.spawn(keep_time());
-    tasks.spawn(housekeeping());
+    group_tick.at(runtime::Time(group->next_tick()));
+    house_tick.at(next_multiple(loop().now(), kHouseInterval));
     tasks.spawn(care->scrub());
   }
   if (trouble.empty() && !stopping) watch->begin(client);
@@ -196,8 +197,6 @@ void Replica::Impl::wake_workers() {
   log_work.set();
   apply_work.set();
   proposal_work.set();
-  tick_timer.cancel();
-  housekeeping_timer.cancel();
   copy_timer.cancel();
   if (care) care->stop();
 }
@@ -210,6 +209,8 @@ Task<void> Replica::Impl::stop() {
   }
   while (serving > 0) co_await served.wait();
   if (watch) co_await watch->stop();
+  group_tick.cancel();
+  house_tick.cancel();
   wake_workers();
   co_await tasks.close();
   // The part of a copy that is there need not be copied again.
@@ -264,9 +265,10 @@ protocol::ReplicaStatus Replica::Impl::status() const {
 Replica::Replica(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Replica::~Replica() = default;
 
-Task<std::unique_ptr<Replica>> Replica::open(Seams seams, protocol::VolumeRecord volume,
+Task<std::unique_ptr<Replica>> Replica::open(Seams seams, Shared shared,
+                                             protocol::VolumeRecord volume,
                                              protocol::ReplicaRecord self, ReplicaOptions options) {
-  auto impl = std::make_unique<Impl>(std::move(seams), std::move(volume), std::move(self),
+  auto impl = std::make_unique<Impl>(std::move(seams), shared, std::move(volume), std::move(self),
                                      std::move(options));
   std::exception_ptr error;
   try {

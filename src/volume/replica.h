@@ -25,6 +25,14 @@ class ReplicaStatus;
 namespace datom::volume {
 
 class BlockCare;
+class GroupPost;
+class Ticks;
+
+// What the replicas of a loop share. Outlives them.
+struct Shared {
+  GroupPost* post = nullptr;
+  Ticks* ticks = nullptr;
+};
 
 struct ReplicaOptions {
   std::string domain;
@@ -39,7 +47,8 @@ class Replica {
   // journal and block store in step as far as ops are known to be committed. Throws Error when it
   // belongs to another volume or replica, or is damaged beyond use. `seams.coordination` is not
   // used by open().
-  static runtime::Task<std::unique_ptr<Replica>> open(Seams seams, protocol::VolumeRecord volume,
+  static runtime::Task<std::unique_ptr<Replica>> open(Seams seams, Shared shared,
+                                                      protocol::VolumeRecord volume,
                                                       protocol::ReplicaRecord self,
                                                       ReplicaOptions options);
   // stop() must have returned.

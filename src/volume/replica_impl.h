@@ -28,6 +28,7 @@
 #include "volume/op_waiters.h"
 #include "volume/range_locks.h"
 #include "volume/replica.h"
+#include "volume/ticks.h"
 
 namespace datom::volume {
 
@@ -36,6 +37,7 @@ using runtime::Task;
 inline constexpr std::size_t kMaxQueuedBytes = 64 << 20;     // clients' payload not yet proposed
 inline constexpr std::uint64_t kSpaceReserve = 32 << 20;     // bytes of disk never given to clients
 inline constexpr std::uint64_t kCheckpointBytes = 64 << 20;  // journal between two checkpoints
+inline constexpr runtime::Duration kHouseInterval = std::chrono::seconds(1);
 
 // Counts a client's or peer's request while it is under way.
 class Serving {
@@ -53,7 +55,7 @@ class Serving {
 };
 
 struct Replica::Impl {
-  Impl(Seams seams, protocol::VolumeRecord volume, protocol::ReplicaRecord self,
+  Impl(Seams seams, Shared shared, protocol::VolumeRecord volume, protocol::ReplicaRecord self,
        ReplicaOptions options);
 
   // ---- replica.cc
@@ -77,7 +79,7 @@ struct Replica::Impl {
   void perform_one(replication::Effect effect);
   void changed(const replication::Changed& change);
   void send(replication::Send message);
-  Task<void> keep_time();
+  void tick();
   Task<void> write_log();
   Task<void> save_promise(Term term);
   Task<void> read_log(replication::ReadLog request);
@@ -89,7 +91,9 @@ struct Replica::Impl {
   bool checkpoint_due() const;
   Task<void> checkpoint(runtime::Mutex::Holder superblock);
   Task<void> trim_journal();
-  Task<void> housekeeping();
+  bool trim_due() const;
+  Task<void> trim_in_house();
+  void keep_house();
   void receive(const protocol::GroupMessage& message, Buffer entries);
   void compare_fingerprint(const protocol::Append& append);
 
@@ -175,6 +179,7 @@ struct Replica::Impl {
   replication::Instant now() const { return seams.loop->now().time_since_epoch(); }
 
   const Seams seams;
+  const Shared shared;
   const protocol::VolumeRecord volume;
   const protocol::ReplicaRecord self;
   const ReplicaOptions options;
@@ -210,11 +215,11 @@ struct Replica::Impl {
   std::uint64_t bytes_since_checkpoint = 0;
   runtime::Time last_checkpoint;
   bool checkpointing = false;
+  bool trimming = false;
 
   // Time.
-  runtime::Timer tick_timer;
-  runtime::Time tick_at{};
-  runtime::Timer housekeeping_timer;
+  Tick group_tick;  // of the group protocol
+  Tick house_tick;  // once a second
 
   // Clients.
   std::deque<Proposal*> proposals;  // not proposed yet

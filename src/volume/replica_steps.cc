@@ -3,6 +3,7 @@
 
 #include "common/error.h"
 #include "protocol/methods.h"
+#include "volume/group_post.h"
 #include "volume/replica_impl.h"
 
 namespace datom::volume {
@@ -26,7 +27,7 @@ void Replica::Impl::perform(replication::Effects more) {
   }
   performing = false;
   const runtime::Time next(group->next_tick());
-  if (next < tick_at) tick_timer.cancel();
+  if (next < group_tick.due() && watch && !stopping) group_tick.at(next);
 }
 
 void Replica::Impl::perform_one(replication::Effect effect) {
@@ -110,10 +111,9 @@ void Replica::Impl::changed(const replication::Changed& change) {
 }
 
 void Replica::Impl::send(replication::Send message) {
-  rpc::Message out;
-  out.header = encode(message.message);
-  if (message.entries) out.payload = message.entries->bytes;
-  seams.caller->send(message.service, protocol::method::kGroupMessage, std::move(out));
+  Buffer entries;
+  if (message.entries) entries = message.entries->bytes;
+  shared.post->send(message.service, message.message, std::move(entries));
 }
 
 void Replica::Impl::receive(const protocol::GroupMessage& message, Buffer entries) {
@@ -141,15 +141,11 @@ void Replica::Impl::compare_fingerprint(const protocol::Append& append) {
   }
 }
 
-Task<void> Replica::Impl::keep_time() {
-  while (!stopping) {
-    const runtime::Time soonest = loop().now() + std::chrono::milliseconds(1);
-    tick_at = std::max(runtime::Time(group->next_tick()), soonest);
-    tick_timer.reset();
-    co_await tick_timer.sleep_until(tick_at);
-    if (stopping) break;
-    if (runtime::Time(group->next_tick()) <= loop().now()) perform(group->tick(now()));
-  }
+void Replica::Impl::tick() {
+  if (stopping) return;
+  if (runtime::Time(group->next_tick()) <= loop().now()) perform(group->tick(now()));
+  const runtime::Time soonest = loop().now() + std::chrono::milliseconds(1);
+  group_tick.at(std::max(runtime::Time(group->next_tick()), soonest));
 }
 
 Task<void> Replica::Impl::save_promise(Term term) {
@@ -359,19 +355,35 @@ Task<void> Replica::Impl::trim_journal() {
 }
 
 // Once a second: space, a checkpoint that time asks for, journal that a changed retention or the
-// end of a follower's copy frees.
-Task<void> Replica::Impl::housekeeping() {
-  while (!stopping) {
-    housekeeping_timer.reset();
-    co_await housekeeping_timer.sleep_for(std::chrono::seconds(1));
-    if (stopping) break;
-    apply_work.set();
-    term_gauge->set(static_cast<double>(group->promised().value()));
-    applied_gauge->set(static_cast<double>(store->applied_op().value()));
-    space_left = 0;  // looked up anew by the next write
-    group->configure(now(), group_options());
-    if (trouble.empty() && !apply_blocked) co_await trim_journal();
+// end of a follower's copy frees. Costs next to nothing where nothing is to be done.
+void Replica::Impl::keep_house() {
+  if (stopping) return;
+  house_tick.at(next_multiple(loop().now(), kHouseInterval));
+  if (checkpoint_due()) apply_work.set();
+  term_gauge->set(static_cast<double>(group->promised().value()));
+  applied_gauge->set(static_cast<double>(store->applied_op().value()));
+  space_left = 0;  // looked up anew by the next write
+  group->configure(now(), group_options());
+  if (trim_due()) tasks.spawn(trim_in_house());
+}
+
+// Whether something lies below the checkpoint that need not be kept.
+bool Replica::Impl::trim_due() const {
+  if (!trouble.empty() || apply_blocked || trimming) return false;
+  return journal->base().op < store->checkpoint_op() &&
+         journal->bytes_kept() > seams.properties->get(properties::kJournalRetention);
+}
+
+Task<void> Replica::Impl::trim_in_house() {
+  trimming = true;
+  std::exception_ptr error;
+  try {
+    co_await trim_journal();
+  } catch (...) {
+    error = std::current_exception();
   }
+  trimming = false;
+  if (error) fail("trimming the journal", error);
 }
 
 }  // namespace datom::volume

@@ -15,7 +15,9 @@
 #include "runtime/wait.h"
 #include "volume/block_care.h"
 #include "volume/client_impl.h"
+#include "volume/group_post.h"
 #include "volume/replica.h"
+#include "volume/ticks.h"
 
 namespace datom::volume {
 
@@ -24,6 +26,7 @@ using runtime::Task;
 namespace {
 
 constexpr runtime::Duration kRetry = std::chrono::milliseconds(500);
+constexpr std::size_t kReadAtOnce = 8;  // volumes, and replicas being opened
 
 Uuid uuid_of(const std::string& bytes) {
   Uuid uuid;
@@ -54,6 +57,8 @@ struct VolumeServer::Impl final : ClientHost {
       : seams(std::move(seams_)),
         options(std::move(options_)),
         replicas_directory(options.root + "/" + options.service + "/replicas"),
+        post(*seams.caller),
+        ticks(*seams.loop, [this](const std::function<void()>& calls) { post.together(calls); }),
         changed(*seams.loop),
         retry(*seams.loop),
         tasks(*seams.loop, [this](std::exception_ptr error) { report("volume server", error); }) {}
@@ -75,6 +80,7 @@ struct VolumeServer::Impl final : ClientHost {
   void begin(coordination::Client& client);
   Task<void> follow(std::uint64_t session);
   Task<void> read_volumes(coordination::Client& client, std::uint64_t session);
+  Task<void> read_stale(coordination::Client& client, std::uint64_t session);
   Task<void> read_volume(coordination::Client& client, std::string name, std::uint64_t session);
   Task<void> reconcile(coordination::Client& client, protocol::VolumeRecord record);
   Task<void> open_replica(coordination::Client& client, protocol::VolumeRecord record,
@@ -90,6 +96,8 @@ struct VolumeServer::Impl final : ClientHost {
   std::optional<protocol::ReplicaRecord> own_replica(const protocol::VolumeRecord& record) const;
   std::string marker(const protocol::VolumeRecord& record,
                      const protocol::ReplicaRecord& self) const;
+  Task<void> make_marker(coordination::Client& client, const protocol::VolumeRecord& record,
+                         const protocol::ReplicaRecord& self) const;
   Task<void> report_orphans() const;
   Task<void> close_replicas();
 
@@ -102,7 +110,9 @@ struct VolumeServer::Impl final : ClientHost {
   void on_care(rpc::Router& router, rpc::Method method,
                Task<rpc::Message> (BlockCare::*answer)(Request));
   void on_group_message(rpc::Message message);
+  void on_group_messages(const rpc::Message& message);
   void deliver(const protocol::GroupMessage& message, Buffer entries);
+  void peer_down(const std::string& service);
   Task<rpc::Message> status(rpc::Message message);
   void add_status(const protocol::ReplicaStatusRequest& request,
                   protocol::ReplicaStatusReply& reply) const;
@@ -126,6 +136,8 @@ struct VolumeServer::Impl final : ClientHost {
   Seams seams;
   const VolumeServerOptions options;
   const std::string replicas_directory;
+  GroupPost post;
+  Ticks ticks;
   std::vector<VolumeServer*> shards;
   coordination::Client* client = nullptr;
   std::uint64_t session = 0;
@@ -141,7 +153,8 @@ struct VolumeServer::Impl final : ClientHost {
   runtime::Timer retry;
   coordination::WatchHandle list_watch;
   std::map<std::string, coordination::WatchHandle> volume_watches;
-  std::set<std::string> stale;  // names to read again
+  std::set<std::string> stale;       // names to read again
+  std::set<std::string> being_read;  // of these, one reader each
   bool list_stale = true;
   coordination::WatchHandle session_watch;
   std::unique_ptr<rpc::Caller::Subscription> peers;
@@ -183,13 +196,19 @@ Task<void> VolumeServer::Impl::follow(std::uint64_t mine) {
 Task<void> VolumeServer::Impl::read_volumes(coordination::Client& from, std::uint64_t mine) {
   if (list_stale) {
     list_stale = false;
-    const auto names = co_await from.children(
-        protocol::paths::volumes(options.domain),
-        [this] {
-          list_stale = true;
-          changed.set();
-        },
-        list_watch);
+    std::optional<std::vector<std::string>> names;
+    try {
+      names = co_await from.children(
+          protocol::paths::volumes(options.domain),
+          [this] {
+            list_stale = true;
+            changed.set();
+          },
+          list_watch);
+    } catch (...) {
+      list_stale = true;
+      throw;
+    }
     if (session != mine) co_return;
     const std::set<std::string> now =
         names ? std::set<std::string>(names->begin(), names->end()) : std::set<std::string>{};
@@ -201,15 +220,37 @@ Task<void> VolumeServer::Impl::read_volumes(coordination::Client& from, std::uin
     }
   }
   while (!stale.empty() && session == mine && !stopping) {
+    std::exception_ptr error;
+    runtime::TaskGroup readers(
+        *seams.loop, [&error](std::exception_ptr failed) { error = error ? error : failed; });
+    const std::size_t many = std::min(stale.size(), kReadAtOnce);
+    for (std::size_t i = 0; i < many; ++i) readers.spawn(read_stale(from, mine));
+    co_await readers.close();
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+// One after another, beside others that do the same. What becomes stale while it is being read is
+// read once more, but not at the same time.
+Task<void> VolumeServer::Impl::read_stale(coordination::Client& from, std::uint64_t mine) {
+  while (session == mine && !stopping) {
+    const auto next = std::find_if(stale.begin(), stale.end(),
+                                   [this](const auto& each) { return !being_read.contains(each); });
+    if (next == stale.end()) co_return;
     // Not stale from the moment on that it is read: a change meanwhile makes it so again.
-    const std::string name = *stale.begin();
-    stale.erase(name);
+    const std::string name = *next;
+    stale.erase(next);
+    being_read.insert(name);
+    std::exception_ptr error;
     try {
       co_await read_volume(from, name, mine);
     } catch (...) {
-      stale.insert(name);
-      throw;
+      error = std::current_exception();
     }
+    being_read.erase(name);
+    if (!error) continue;
+    stale.insert(name);
+    std::rethrow_exception(error);
   }
 }
 
@@ -338,6 +379,20 @@ std::string VolumeServer::Impl::marker(const protocol::VolumeRecord& record,
          self.replica.to_string();
 }
 
+// What is there already stays; what lies above is seldom missing.
+Task<void> VolumeServer::Impl::make_marker(coordination::Client& from,
+                                           const protocol::VolumeRecord& record,
+                                           const protocol::ReplicaRecord& self) const {
+  try {
+    co_await from.create(marker(record, self), "");
+    co_return;
+  } catch (const Error& error) {
+    if (error.code() == Code::already_exists) co_return;
+    if (error.code() != Code::not_found) throw;
+  }
+  co_await coordination::ensure_path(from, marker(record, self));
+}
+
 // M1: a replica that has once taken part and whose disk is empty now must not come back as a blank
 // voter under its old name: it would deny what it once acknowledged. The mark is made before it
 // takes part for the first time.
@@ -367,7 +422,7 @@ Task<void> VolumeServer::Impl::open_replica(coordination::Client& from,
   try {
     co_await check_not_wiped(from, record, self, directory);
     co_await seams.files->make_directories(directory);
-    opened = co_await Replica::open(own, record, self,
+    opened = co_await Replica::open(own, {&post, &ticks}, record, self,
                                     {options.domain, options.service, directory, options.journal});
   } catch (const Error& error) {
     if (error.code() == Code::unavailable || error.code() == Code::outcome_unknown ||
@@ -384,7 +439,7 @@ Task<void> VolumeServer::Impl::open_replica(coordination::Client& from,
   Replica& kept = *(replicas[record.id] = std::move(opened));
   std::exception_ptr failed;
   try {
-    co_await coordination::ensure_path(from, marker(record, self));
+    co_await make_marker(from, record, self);
   } catch (...) {
     failed = std::current_exception();
   }
@@ -498,6 +553,22 @@ void VolumeServer::Impl::on_group_message(rpc::Message message) {
       [there, decoded, entries = std::move(message.payload)] { there->deliver(decoded, entries); });
 }
 
+// As if each had come by itself; but the answers travel together again.
+void VolumeServer::Impl::on_group_messages(const rpc::Message& message) {
+  std::map<Impl*, std::vector<protocol::GroupMessage>> messages;
+  for (protocol::GroupMessage& one : protocol::decode_group_messages(message.header)) {
+    messages[owner(one.volume)].push_back(std::move(one));
+  }
+  for (auto& [there, all] : messages) {
+    const auto deliver_all = [to = there, these = std::move(all)] {
+      to->post.together([&] {
+        for (const protocol::GroupMessage& one : these) to->deliver(one, {});
+      });
+    };
+    there == this ? deliver_all() : there->seams.loop->post(deliver_all);
+  }
+}
+
 void VolumeServer::Impl::deliver(const protocol::GroupMessage& message, Buffer entries) {
   Replica* to = replica(message.volume);
   if (to == nullptr || stopping) return;
@@ -506,6 +577,12 @@ void VolumeServer::Impl::deliver(const protocol::GroupMessage& message, Buffer e
   } catch (const Error& error) {
     seams.log.warn("volumeserver.bad_message", {{"volume", to->volume().name}}, error.what());
   }
+}
+
+void VolumeServer::Impl::peer_down(const std::string& service) {
+  post.together([&] {
+    for (const auto& [uuid, one] : replicas) one->peer_down(service);
+  });
 }
 
 void VolumeServer::Impl::add_status(const protocol::ReplicaStatusRequest& request,
@@ -605,16 +682,16 @@ void VolumeServer::register_handlers(rpc::Router& router) {
   router.on_message(method::kGroupMessage, [here](const rpc::Peer&, rpc::Message message) {
     here->on_group_message(std::move(message));
   });
+  router.on_message(method::kGroupMessages, [here](const rpc::Peer&, rpc::Message message) {
+    here->on_group_messages(message);
+  });
 }
 
 Task<void> VolumeServer::start() {
   Impl& impl = *impl_;
   co_await impl.seams.files->make_directories(impl.replicas_directory);
-  impl.peers = impl.seams.caller->watch_peers([](const std::string&) {},
-                                              [&impl](const std::string& service) {
-                                                for (const auto& [uuid, one] : impl.replicas)
-                                                  one->peer_down(service);
-                                              });
+  impl.peers = impl.seams.caller->watch_peers(
+      [](const std::string&) {}, [&impl](const std::string& service) { impl.peer_down(service); });
   impl.begin(*impl.seams.coordination);
   co_await impl.read_volumes(*impl.client, impl.session);
   if (impl.options.shard == 0) co_await impl.report_orphans();
