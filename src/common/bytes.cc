@@ -1,11 +1,13 @@
 #include "common/bytes.h"
 
+#include <array>
 #include <atomic>
 #include <bit>
 #include <new>
 #include <utility>
 
 #include "common/check.h"
+#include "common/sanitizer.h"
 
 namespace datom {
 
@@ -15,7 +17,124 @@ static_assert(std::endian::native == std::endian::little);
 struct Buffer::Block {
   std::atomic<std::size_t> holders{1};
   std::byte* memory = nullptr;
+  std::size_t size = 0;   // of the memory
+  Block* next = nullptr;  // in a Cache
+
+  class Cache;
+  // With one holder. Throws std::bad_alloc.
+  static Block* take(std::size_t size);
+  // Without any.
+  static void give_back(Block* block);
+  static void release(Block* block) {
+    ::operator delete(block->memory, std::align_val_t{kBlockSize});
+    delete block;
+  }
 };
+
+namespace {
+
+// Capacities of blocks that are kept for the next buffer: four to a doubling. What is larger comes
+// from the allocator, and goes back to it.
+constexpr std::size_t kLargestKept = 8 << 20;
+constexpr std::size_t kStepsPerDoubling = 4;
+
+std::size_t capacity_for(std::size_t size) {
+  if (size > kLargestKept) return size;
+  const std::size_t blocks = size == 0 ? 1 : (size + kBlockSize - 1) / kBlockSize;
+  if (blocks <= kStepsPerDoubling) return blocks * kBlockSize;
+  const std::size_t step = std::bit_floor(blocks - 1) / kStepsPerDoubling;
+  return (blocks + step - 1) / step * step * kBlockSize;
+}
+
+// REQUIRES: a capacity of capacity_for(), at most kLargestKept.
+std::size_t class_of(std::size_t capacity) {
+  const std::size_t blocks = capacity / kBlockSize;
+  if (blocks <= kStepsPerDoubling) return blocks - 1;
+  const auto doublings = static_cast<std::size_t>(std::bit_width(blocks - 1)) - 3;
+  const std::size_t step = std::size_t{1} << doublings;
+  return kStepsPerDoubling * (doublings + 1) + (blocks / step - kStepsPerDoubling) - 1;
+}
+
+}  // namespace
+
+// Blocks that a thread has freed and will want again: an allocation of aligned memory costs as much
+// as the rest of a small request, and fresh large memory a page fault for every 4 KiB.
+class Buffer::Block::Cache {
+ public:
+  ~Cache() {
+    is_gone = true;
+    for (Block*& first : free_) {
+      while (first != nullptr) release(std::exchange(first, first->next));
+    }
+  }
+
+  // nullptr if there is none.
+  Block* take(std::size_t capacity) {
+    if (capacity > kLargestKept) return nullptr;
+    Block*& first = free_[class_of(capacity)];
+    if (first == nullptr) return nullptr;
+    Block* const block = std::exchange(first, first->next);
+    kept(capacity) -= capacity;
+    return block;
+  }
+
+  // False if it is one too many.
+  bool give(Block* block) {
+    const std::size_t capacity = block->size;
+    if (kIsAddressSanitized || capacity > kLargestKept) return false;
+    if (kept(capacity) + capacity > (is_small(capacity) ? kMostSmall : kMostLarge)) return false;
+    kept(capacity) += capacity;
+    Block*& first = free_[class_of(capacity)];
+    block->next = std::exchange(first, block);
+    return true;
+  }
+
+  // Of this thread; nullptr when the thread ends and has none any more.
+  static Cache* mine() {
+    thread_local Cache cache;
+    return is_gone ? nullptr : &cache;
+  }
+
+ private:
+  // A thread keeps at most so many bytes, so that a burst of small ones leaves room for large ones.
+  static constexpr std::size_t kMostSmall = 8 << 20;
+  static constexpr std::size_t kMostLarge = 24 << 20;
+  static constexpr std::size_t kClasses = 40;
+
+  static bool is_small(std::size_t capacity) { return capacity <= 64 << 10; }
+  std::size_t& kept(std::size_t capacity) { return is_small(capacity) ? small_ : large_; }
+
+  inline static thread_local bool is_gone = false;
+
+  std::array<Block*, kClasses> free_{};
+  std::size_t small_ = 0;
+  std::size_t large_ = 0;
+};
+
+Buffer::Block* Buffer::Block::take(std::size_t size) {
+  const std::size_t capacity = kIsAddressSanitized ? size : capacity_for(size);
+  Cache* const cache = Cache::mine();
+  Block* block = cache == nullptr || kIsAddressSanitized ? nullptr : cache->take(capacity);
+  if (block != nullptr) {
+    block->holders.store(1, std::memory_order_relaxed);
+    return block;
+  }
+  block = new Block;
+  try {
+    block->memory = static_cast<std::byte*>(
+        ::operator new(capacity == 0 ? 1 : capacity, std::align_val_t{kBlockSize}));
+  } catch (...) {
+    delete block;
+    throw;
+  }
+  block->size = capacity;
+  return block;
+}
+
+void Buffer::Block::give_back(Block* block) {
+  Cache* const cache = Cache::mine();
+  if (cache == nullptr || !cache->give(block)) release(block);
+}
 
 bool all_zero(ByteView bytes) {
   std::size_t i = 0;
@@ -49,20 +168,12 @@ Buffer& Buffer::operator=(Buffer other) noexcept {
 Buffer::~Buffer() {
   if (block_ == nullptr) return;
   if (block_->holders.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  ::operator delete(block_->memory, std::align_val_t{kBlockSize});
-  delete block_;
+  Block::give_back(block_);
 }
 
 Buffer Buffer::allocate(std::size_t size) {
   Buffer buffer;
-  buffer.block_ = new Block;
-  try {
-    buffer.block_->memory =
-        static_cast<std::byte*>(::operator new(size == 0 ? 1 : size, std::align_val_t{kBlockSize}));
-  } catch (...) {
-    delete std::exchange(buffer.block_, nullptr);
-    throw;
-  }
+  buffer.block_ = Block::take(size);
   buffer.data_ = buffer.block_->memory;
   buffer.size_ = size;
   return buffer;
