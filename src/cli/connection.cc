@@ -11,7 +11,7 @@
 #include "coordination/zookeeper/zookeeper.h"
 #include "protocol/records.h"
 #include "rpc/connection_cache.h"
-#include "runtime/asio_network.h"
+#include "runtime/socket_network.h"
 #include "runtime/event_loop.h"
 #include "service/node_file.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "common/bytes.h"
-#include "runtime/asio_network.h"
+#include "runtime/socket_network.h"
 #include "runtime/event_loop.h"
 #include "runtime/task_group.h"
 

@@ -1,19 +1,15 @@
 #include "runtime/event_loop.h"
 
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <bit>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <ctime>
-#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -24,17 +20,18 @@
 
 #include "common/check.h"
 #include "common/error.h"
+#include "runtime/epoll_poller.h"
+#include "runtime/posix_files.h"
+#include "runtime/ring.h"
 #include "runtime/task_group.h"
 
 namespace datom::runtime {
 namespace {
 
-namespace asio = boost::asio;
 using Callback = std::function<void()>;
 
-// How many callbacks or timers run before sockets get their turn, and how many of those then.
+// How many callbacks or timers run before sockets and files get their turn.
 constexpr std::size_t kTurn = 256;
-constexpr std::size_t kSocketTurn = 64;
 
 Time boot_now() {
   timespec time{};
@@ -42,9 +39,8 @@ Time boot_now() {
   return Time(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
 }
 
-int make_timer_descriptor() {
-  const int descriptor = ::timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
-  if (descriptor < 0) throw_errno(errno, "timerfd_create");
+int checked(int descriptor, const char* made_by) {
+  if (descriptor < 0) throw_errno(errno, made_by);
   return descriptor;
 }
 
@@ -52,13 +48,7 @@ int make_timer_descriptor() {
 // cancelled timer leaves it armed, since most timeouts are cancelled long before they are due.
 class Alarm {
  public:
-  explicit Alarm(asio::io_context& context) : descriptor_(context, make_timer_descriptor()) {}
-
-  template <typename Handler>
-  void wait(Handler handler) {
-    descriptor_.async_read_some(asio::buffer(&expirations_, sizeof expirations_),
-                                std::move(handler));
-  }
+  int descriptor() const { return descriptor_.get(); }
 
   void ring_by(Time deadline) {
     if (deadline >= armed_) return;
@@ -69,39 +59,72 @@ class Alarm {
     itimerspec at{};
     at.it_value.tv_sec = seconds.count();
     at.it_value.tv_nsec = (since_boot - seconds).count();
-    const int result =
-        ::timerfd_settime(descriptor_.native_handle(), TFD_TIMER_ABSTIME, &at, nullptr);
+    const int result = ::timerfd_settime(descriptor(), TFD_TIMER_ABSTIME, &at, nullptr);
     DATOM_CHECK(result == 0);
   }
 
   void has_rung() { armed_ = Time::max(); }
 
  private:
-  asio::posix::stream_descriptor descriptor_;
-  std::uint64_t expirations_ = 0;
+  posix::Descriptor descriptor_{
+      checked(::timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create")};
   Time armed_ = Time::max();
+};
+
+// Ends the wait of a loop, from any thread.
+class Bell {
+ public:
+  int descriptor() const { return descriptor_.get(); }
+  void ring() const {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(descriptor(), &one, sizeof one);
+  }
+
+ private:
+  posix::Descriptor descriptor_{checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd")};
+};
+
+// First in, first out, without an allocation for each few.
+class Callbacks {
+ public:
+  bool empty() const { return next_ == now_.size() && later_.empty(); }
+  void push(Callback callback) { later_.push_back(std::move(callback)); }
+  // REQUIRES: !empty().
+  Callback pop() {
+    if (next_ == now_.size()) {
+      now_.clear();
+      now_.swap(later_);
+      next_ = 0;
+    }
+    return std::move(now_[next_++]);
+  }
+
+ private:
+  std::vector<Callback> now_;  // from next_ on
+  std::size_t next_ = 0;
+  std::vector<Callback> later_;
 };
 
 }  // namespace
 
 struct EventLoop::Impl {
-  Impl() : alarm(context), work(context.get_executor()) { await_alarm(); }
+  explicit Impl(Waiting waiting);
 
   void post_from_elsewhere(Callback callback);
   void collect_posted();
   void run_ready();
-  void run_sockets();
-  void await_alarm();
   void fire_timers();
 
-  asio::io_context context{1};
   Alarm alarm;
-  asio::executor_work_guard<asio::io_context::executor_type> work;
+  Bell bell;
+  std::string why_no_ring;
+  Ring* ring = nullptr;  // the poller, if it is one
+  std::unique_ptr<Poller> poller;
 
   std::atomic<std::thread::id> runner;  // who is inside run(), if anyone
   std::atomic<bool> stopping = false;
 
-  std::deque<Callback> ready;  // the loop's own thread only
+  Callbacks ready;  // the loop's own thread only
   std::mutex posted_mutex;
   std::vector<Callback> posted;  // guarded by posted_mutex
   std::atomic<bool> any_posted = false;
@@ -111,11 +134,27 @@ struct EventLoop::Impl {
   std::unordered_map<TimerId, Time> deadlines;
 };
 
+EventLoop::Impl::Impl(Waiting waiting) {
+  if (waiting == Waiting::automatic) {
+    std::unique_ptr<Ring> made = Ring::make(&why_no_ring);
+    ring = made.get();
+    poller = std::move(made);
+  } else {
+    why_no_ring = "the loop waits by epoll";
+  }
+  if (poller == nullptr) poller = make_epoll_poller();
+  poller->on_readable(bell.descriptor(), [] {});
+  poller->on_readable(alarm.descriptor(), [this] {
+    alarm.has_rung();
+    fire_timers();
+  });
+}
+
 // The first of a batch wakes the loop; the others are collected with it.
 void EventLoop::Impl::post_from_elsewhere(Callback callback) {
   std::lock_guard lock(posted_mutex);
   posted.push_back(std::move(callback));
-  if (!any_posted.exchange(true)) asio::post(context, [] {});
+  if (!any_posted.exchange(true)) bell.ring();
 }
 
 void EventLoop::Impl::collect_posted() {
@@ -126,35 +165,14 @@ void EventLoop::Impl::collect_posted() {
     batch.swap(posted);
     any_posted = false;
   }
-  for (Callback& callback : batch) ready.push_back(std::move(callback));
+  for (Callback& callback : batch) ready.push(std::move(callback));
 }
 
 void EventLoop::Impl::run_ready() {
   for (std::size_t count = 0; count < kTurn && !ready.empty() && !stopping; ++count) {
-    Callback callback = std::move(ready.front());
-    ready.pop_front();
+    const Callback callback = ready.pop();
     callback();
   }
-}
-
-// Waits for one if nothing else is to be done.
-void EventLoop::Impl::run_sockets() {
-  if (ready.empty() && !any_posted) {
-    context.run_one();
-    return;
-  }
-  for (std::size_t count = 0; count < kSocketTurn && !stopping; ++count) {
-    if (context.poll_one() == 0) return;
-  }
-}
-
-void EventLoop::Impl::await_alarm() {
-  alarm.wait([this](const boost::system::error_code& error, std::size_t) {
-    if (error == asio::error::operation_aborted) return;
-    alarm.has_rung();
-    fire_timers();
-    await_alarm();
-  });
 }
 
 void EventLoop::Impl::fire_timers() {
@@ -168,7 +186,7 @@ void EventLoop::Impl::fire_timers() {
   if (!timers.empty()) alarm.ring_by(timers.begin()->first.first);
 }
 
-EventLoop::EventLoop() : impl_(std::make_unique<Impl>()) {}
+EventLoop::EventLoop(Waiting waiting) : impl_(std::make_unique<Impl>(waiting)) {}
 
 // What a callback owns may post once more when it is destroyed, so until nothing is left.
 EventLoop::~EventLoop() {
@@ -183,7 +201,7 @@ EventLoop::~EventLoop() {
 
 void EventLoop::post(std::function<void()> callback) {
   if (is_current()) {
-    impl_->ready.push_back(std::move(callback));
+    impl_->ready.push(std::move(callback));
   } else {
     impl_->post_from_elsewhere(std::move(callback));
   }
@@ -220,22 +238,28 @@ bool EventLoop::cancel_timer(TimerId timer) {
 void EventLoop::run() {
   DATOM_CHECK(impl_->runner.load() == std::thread::id());
   impl_->runner = std::this_thread::get_id();
+  impl_->poller->begin();
   struct Leave {
     Impl& impl;
-    ~Leave() { impl.runner = std::thread::id(); }
+    ~Leave() {
+      impl.poller->end();
+      impl.runner = std::thread::id();
+    }
   } leave{*impl_};
 
   while (!impl_->stopping) {
     impl_->collect_posted();
     impl_->run_ready();
-    if (!impl_->stopping) impl_->run_sockets();
+    if (impl_->stopping) break;
+    // Without anything to do it waits.
+    impl_->poller->turn(impl_->ready.empty() && !impl_->any_posted, impl_->stopping);
   }
   impl_->stopping = false;
 }
 
 void EventLoop::stop() {
   impl_->stopping = true;
-  asio::post(impl_->context, [] {});
+  impl_->bell.ring();
 }
 
 void EventLoop::run(Task<void> task) {
@@ -258,8 +282,13 @@ void EventLoop::run(Task<void> task) {
   if (error) std::rethrow_exception(error);
 }
 
-boost::asio::io_context& EventLoop::context() {
-  return impl_->context;
+Poller& EventLoop::poller() {
+  return *impl_->poller;
+}
+
+Ring* EventLoop::ring(std::string* why) {
+  if (impl_->ring == nullptr) *why = impl_->why_no_ring;
+  return impl_->ring;
 }
 
 SystemRandom::SystemRandom() {

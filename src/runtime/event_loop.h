@@ -1,20 +1,22 @@
-// The real loop: one thread, epoll (Boost.Asio) for sockets and timers.
+// The real loop: one thread that waits in io_uring, or in epoll where the kernel refuses that.
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "runtime/loop.h"
 #include "runtime/task.h"
 
-namespace boost::asio {
-class io_context;
-}
-
 namespace datom::runtime {
+
+class Poller;
+class Ring;
 
 class EventLoop final : public Loop {
  public:
-  EventLoop();
+  enum class Waiting { automatic, epoll };
+
+  explicit EventLoop(Waiting waiting = Waiting::automatic);
   ~EventLoop() override;
 
   void post(std::function<void()> callback) override;
@@ -24,15 +26,18 @@ class EventLoop final : public Loop {
   TimerId start_timer(Time deadline, std::function<void()> callback) override;
   bool cancel_timer(TimerId timer) override;
 
-  // Runs callbacks on the calling thread until stop(); with nothing to do it waits.
+  // Runs callbacks on the calling thread until stop(); with nothing to do it waits. Always on the
+  // same thread.
   void run();
   // run() returns after the callback under way. From any thread.
   void stop();
   // Runs the loop on the calling thread until `task` ends; throws what it throws.
   void run(Task<void> task);
 
-  // For the sockets and descriptors of this folder only.
-  boost::asio::io_context& context();
+  // For the sockets and files of this folder only.
+  Poller& poller();
+  // nullptr where it waits by epoll; `why` then says why.
+  Ring* ring(std::string* why);
 
  private:
   struct Impl;

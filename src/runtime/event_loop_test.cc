@@ -56,6 +56,29 @@ TEST(EventLoop, WakesForAPostFromAnotherThread) {
   EXPECT_TRUE(ran_there);
 }
 
+TEST(EventLoop, WaitsByEpollWhereItIsTold) {
+  EventLoop loop(EventLoop::Waiting::epoll);
+  std::string why;
+  EXPECT_EQ(loop.ring(&why), nullptr);
+  EXPECT_FALSE(why.empty());
+  bool timer_ran = false;
+  bool post_ran = false;
+  std::thread other;
+  loop.start_timer(loop.now() + milliseconds(1), [&] {
+    timer_ran = true;
+    other = std::thread([&] {
+      loop.post([&] {
+        post_ran = true;
+        loop.stop();
+      });
+    });
+  });
+  loop.run();
+  other.join();
+  EXPECT_TRUE(timer_ran);
+  EXPECT_TRUE(post_ran);
+}
+
 TEST(EventLoop, KeepsTheOrderOfEachPostingThread) {
   EventLoop loop;
   constexpr int kEach = 2000;

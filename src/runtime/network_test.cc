@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "common/error.h"
-#include "runtime/asio_network.h"
 #include "runtime/event_loop.h"
+#include "runtime/socket_network.h"
 #include "runtime/task_group.h"
 
 namespace datom::runtime {
@@ -69,7 +69,7 @@ TEST(Address, RefusesWhatIsNoAddress) {
   }
 }
 
-class NetworkTest : public ::testing::Test {
+class NetworkTest : public ::testing::TestWithParam<EventLoop::Waiting> {
  protected:
   NetworkTest() {
     std::string name = (std::filesystem::temp_directory_path() / "datom-network-XXXXXX").string();
@@ -80,9 +80,17 @@ class NetworkTest : public ::testing::Test {
   Address unix_address() const { return Address::parse("unix:" + directory_ + "/socket"); }
 
   std::string directory_;
-  EventLoop loop_;
+  EventLoop loop_{GetParam()};
   std::unique_ptr<Network> network_ = make_network(loop_);
 };
+
+INSTANTIATE_TEST_SUITE_P(Every, NetworkTest,
+                         ::testing::Values(EventLoop::Waiting::automatic,
+                                           EventLoop::Waiting::epoll),
+                         [](const auto& parameter) {
+                           return parameter.param == EventLoop::Waiting::epoll ? "epoll"
+                                                                               : "automatic";
+                         });
 
 struct Pair {
   std::unique_ptr<Stream> client;
@@ -123,11 +131,11 @@ Task<void> exchange_words(Network& network, Address at) {
   EXPECT_EQ(count, 0u);
 }
 
-TEST_F(NetworkTest, CarriesBytesOverTcp) {
+TEST_P(NetworkTest, CarriesBytesOverTcp) {
   loop_.run(exchange_words(*network_, Address::parse("127.0.0.1:0")));
 }
 
-TEST_F(NetworkTest, CarriesBytesOverAUnixSocket) {
+TEST_P(NetworkTest, CarriesBytesOverAUnixSocket) {
   loop_.run(exchange_words(*network_, unix_address()));
 }
 
@@ -156,7 +164,7 @@ Task<void> write_much_while_reading(Network& network, EventLoop& loop) {
   co_await group.close();
 }
 
-TEST_F(NetworkTest, WritesManyPiecesInOrderWhateverTheSocketTakes) {
+TEST_P(NetworkTest, WritesManyPiecesInOrderWhateverTheSocketTakes) {
   loop_.run(write_much_while_reading(*network_, loop_));
 }
 
@@ -197,7 +205,7 @@ Task<void> close_under_way(Network& network, EventLoop& loop) {
   EXPECT_EQ(later, Code::closed);
 }
 
-TEST_F(NetworkTest, CloseEndsReadsAndWritesUnderWay) {
+TEST_P(NetworkTest, CloseEndsReadsAndWritesUnderWay) {
   loop_.run(close_under_way(*network_, loop_));
 }
 
@@ -209,7 +217,7 @@ Task<void> write_to_a_gone_peer(Network& network) {
   EXPECT_EQ(code, Code::closed);
 }
 
-TEST_F(NetworkTest, WritingToAPeerThatIsGoneFailsWithClosed) {
+TEST_P(NetworkTest, WritingToAPeerThatIsGoneFailsWithClosed) {
   loop_.run(write_to_a_gone_peer(*network_));
 }
 
@@ -226,7 +234,7 @@ Task<void> end_early(Network& network) {
   }
 }
 
-TEST_F(NetworkTest, ReadExactlyFailsWhenTheStreamEndsFirst) {
+TEST_P(NetworkTest, ReadExactlyFailsWhenTheStreamEndsFirst) {
   loop_.run(end_early(*network_));
 }
 
@@ -239,7 +247,7 @@ Task<void> connect_expecting(Network& network, Address to, Duration timeout, Cod
   }
 }
 
-TEST_F(NetworkTest, ConnectingWhereNobodyListensIsUnavailable) {
+TEST_P(NetworkTest, ConnectingWhereNobodyListensIsUnavailable) {
   Address nobody;
   {
     std::unique_ptr<Listener> listener = network_->listen(Address::parse("127.0.0.1:0"));
@@ -282,13 +290,13 @@ class DeafListener {
   std::vector<int> clients_;
 };
 
-TEST_F(NetworkTest, ConnectingToOneWhoDoesNotAnswerTimesOut) {
+TEST_P(NetworkTest, ConnectingToOneWhoDoesNotAnswerTimesOut) {
   DeafListener deaf;
   loop_.run(
       connect_expecting(*network_, deaf.address(), std::chrono::milliseconds(20), Code::timeout));
 }
 
-TEST_F(NetworkTest, ListeningTwiceAtOneAddressSaysItIsInUse) {
+TEST_P(NetworkTest, ListeningTwiceAtOneAddressSaysItIsInUse) {
   std::unique_ptr<Listener> first = network_->listen(Address::parse("127.0.0.1:0"));
   EXPECT_NE(first->address().port, 0);
   EXPECT_EQ(code_of([&] { network_->listen(first->address()); }), Code::already_exists);
@@ -296,7 +304,7 @@ TEST_F(NetworkTest, ListeningTwiceAtOneAddressSaysItIsInUse) {
   EXPECT_EQ(code_of([&] { network_->listen(unix_address()); }), Code::already_exists);
 }
 
-TEST_F(NetworkTest, AUnixListenerRemovesItsFileAtTheEnd) {
+TEST_P(NetworkTest, AUnixListenerRemovesItsFileAtTheEnd) {
   {
     std::unique_ptr<Listener> listener = network_->listen(unix_address());
     EXPECT_TRUE(std::filesystem::exists(unix_address().unix_path));
@@ -304,7 +312,7 @@ TEST_F(NetworkTest, AUnixListenerRemovesItsFileAtTheEnd) {
   EXPECT_FALSE(std::filesystem::exists(unix_address().unix_path));
 }
 
-TEST_F(NetworkTest, AUnixListenerLeavesAnothersFileAlone) {
+TEST_P(NetworkTest, AUnixListenerLeavesAnothersFileAlone) {
   std::unique_ptr<Listener> listener = network_->listen(unix_address());
   std::filesystem::remove(unix_address().unix_path);
   std::unique_ptr<Listener> successor = network_->listen(unix_address());
@@ -312,7 +320,7 @@ TEST_F(NetworkTest, AUnixListenerLeavesAnothersFileAlone) {
   EXPECT_TRUE(std::filesystem::exists(unix_address().unix_path));
 }
 
-TEST_F(NetworkTest, AUnixListenerReplacesTheFileOfOneThatDied) {
+TEST_P(NetworkTest, AUnixListenerReplacesTheFileOfOneThatDied) {
   const std::string path = unix_address().unix_path;
   sockaddr_un raw{};
   raw.sun_family = AF_UNIX;
@@ -324,7 +332,7 @@ TEST_F(NetworkTest, AUnixListenerReplacesTheFileOfOneThatDied) {
   loop_.run(exchange_words(*network_, unix_address()));
 }
 
-TEST_F(NetworkTest, AUnixListenerNeverRemovesAFileThatIsNoSocket) {
+TEST_P(NetworkTest, AUnixListenerNeverRemovesAFileThatIsNoSocket) {
   const std::string path = unix_address().unix_path;
   std::filesystem::create_directory(path);
   EXPECT_EQ(code_of([&] { network_->listen(unix_address()); }), Code::already_exists);
@@ -351,8 +359,38 @@ Task<void> close_listener_under_way(Network& network, EventLoop& loop) {
   EXPECT_EQ(code, Code::closed);
 }
 
-TEST_F(NetworkTest, CloseEndsAnAcceptUnderWay) {
+TEST_P(NetworkTest, CloseEndsAnAcceptUnderWay) {
   loop_.run(close_listener_under_way(*network_, loop_));
+}
+
+// Twice as many reads begin in one turn of the loop as an io_uring takes at once.
+Task<void> read_from_many(Network& network, EventLoop& loop, Address at) {
+  constexpr int kPairs = 300;
+  std::vector<Pair> pairs;
+  for (int i = 0; i < kPairs; ++i) {
+    Pair pair = co_await connected_pair(network, at);
+    pairs.push_back(std::move(pair));
+  }
+  TaskGroup group(loop, [](std::exception_ptr error) { std::rethrow_exception(error); });
+  int heard = 0;
+  const auto hear = [](Stream& stream, int& count) -> Task<void> {
+    const std::string text = co_await read_text(stream, 2);
+    if (text == "hi") ++count;
+  };
+  for (Pair& pair : pairs) {
+    group.spawn(hear(*pair.client, heard));
+    group.spawn(hear(*pair.server, heard));
+  }
+  for (Pair& pair : pairs) {
+    group.spawn(write_text(*pair.server, "hi"));
+    group.spawn(write_text(*pair.client, "hi"));
+  }
+  co_await group.close();
+  EXPECT_EQ(heard, 2 * kPairs);
+}
+
+TEST_P(NetworkTest, ServesMoreStreamsThanOneSystemCallTakes) {
+  loop_.run(read_from_many(*network_, loop_, unix_address()));
 }
 
 Task<void> echo_once(Network& network, NativeSocket socket) {
@@ -378,7 +416,7 @@ Task<void> move_to_another_loop(Network& network, Address at) {
   other.join();
 }
 
-TEST_F(NetworkTest, AStreamMovesToAnotherLoop) {
+TEST_P(NetworkTest, AStreamMovesToAnotherLoop) {
   loop_.run(move_to_another_loop(*network_, Address::parse("127.0.0.1:0")));
   loop_.run(move_to_another_loop(*network_, unix_address()));
 }
@@ -393,7 +431,7 @@ Task<void> drop_unadopted(Network& network) {
   EXPECT_EQ(count, 0u);
 }
 
-TEST_F(NetworkTest, ASocketThatNobodyAdoptsIsClosed) {
+TEST_P(NetworkTest, ASocketThatNobodyAdoptsIsClosed) {
   loop_.run(drop_unadopted(*network_));
 }
 

@@ -8,7 +8,7 @@
 
 namespace datom::runtime {
 
-// A Filesystem on `loop` over an io_uring of its own, or nullptr where the kernel refuses one (many
+// A Filesystem on `loop` over the loop's io_uring, or nullptr where the kernel refuses one (many
 // containers); `why` then says so. `loop` must outlive it.
 std::unique_ptr<Filesystem> make_uring_filesystem(EventLoop& loop, std::string* why);
 

@@ -1,6 +1,6 @@
 #include "service/loop_thread.h"
 
-#include "runtime/asio_network.h"
+#include "runtime/socket_network.h"
 #include "runtime/thread_files.h"
 
 namespace datom::service {

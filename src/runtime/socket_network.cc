@@ -1,4 +1,4 @@
-#include "runtime/asio_network.h"
+#include "runtime/socket_network.h"
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -9,59 +9,56 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "common/check.h"
 #include "common/error.h"
+#include "runtime/poller.h"
 #include "runtime/wait.h"
 
 namespace datom::runtime {
 namespace {
 
-namespace asio = boost::asio;
-using Protocol = asio::generic::stream_protocol;
-
 constexpr int kBacklog = 1024;
-constexpr std::size_t kPiecesPerCall = 64;
-// After so many writes that did not have to wait, others get their turn.
-constexpr int kWritesPerTurn = 64;
+constexpr std::size_t kPiecesPerCall = 256;
 constexpr Duration kDescriptorsRetry = std::chrono::milliseconds(100);
 
-// Where an Asio operation leaves its result, and who waits for it.
-struct Completion {
-  std::coroutine_handle<> waiter;
-  boost::system::error_code error;
-  std::size_t count = 0;
+// What a task awaits of a Socket: each gives the result of its operation.
+struct Receive {
+  Socket& socket;
+  MutableBytes into;
+  bool await_ready() const noexcept { return false; }
+  bool await_suspend(std::coroutine_handle<> task) { return !socket.receive(task, into); }
+  int await_resume() const { return socket.read_result(); }
 };
 
-struct Resume {
-  Completion* completion;
-  void operator()(const boost::system::error_code& error, std::size_t count = 0) const {
-    completion->error = error;
-    completion->count = count;
-    completion->waiter.resume();
-  }
+struct Send {
+  Socket& socket;
+  std::span<const iovec> from;
+  bool await_ready() const noexcept { return false; }
+  bool await_suspend(std::coroutine_handle<> task) { return !socket.send(task, from); }
+  int await_resume() const { return socket.write_result(); }
 };
 
-// co_await completed(start): `start(handler)` begins the operation; gives its Completion.
-template <typename Start>
-auto completed(Start start) {
-  struct Awaiter {
-    Start start;
-    Completion completion;
-    bool await_ready() const noexcept { return false; }
-    void await_suspend(std::coroutine_handle<> waiter) {
-      completion.waiter = waiter;
-      start(Resume{&completion});
-    }
-    Completion await_resume() const noexcept { return completion; }
-  };
-  return Awaiter{std::move(start), {}};
+struct WaitReadable {
+  Socket& socket;
+  bool await_ready() const noexcept { return false; }
+  bool await_suspend(std::coroutine_handle<> task) { return !socket.wait_readable(task); }
+  void await_resume() const noexcept {}
+};
+
+struct WaitWritable {
+  Socket& socket;
+  bool await_ready() const noexcept { return false; }
+  bool await_suspend(std::coroutine_handle<> task) { return !socket.wait_writable(task); }
+  void await_resume() const noexcept {}
+};
+
+bool is_transient(int result) {
+  return result == -EINTR || result == -EAGAIN;
 }
 
 // A socket address as the system calls take it.
@@ -141,14 +138,22 @@ NativeSocket open_socket(int family) {
   return NativeSocket(descriptor);
 }
 
-Protocol protocol_of(int family) {
-  return Protocol(family, 0);
+std::unique_ptr<Socket> watch(EventLoop& loop, NativeSocket native, Poller::Kind kind) {
+  const int descriptor = native.release();
+  NativeSocket owner(descriptor);
+  std::unique_ptr<Socket> socket = loop.poller().watch(descriptor, kind);
+  owner.release();
+  return socket;
 }
 
-class AsioStream final : public Stream {
+[[noreturn]] void cannot_connect(const Address& to, int error) {
+  throw Error(Code::unavailable, "cannot connect to {}: {}", to.to_string(), std::strerror(error));
+}
+
+class SocketStream final : public Stream {
  public:
-  AsioStream(Loop& loop, Protocol::socket socket)
-      : loop_(loop), socket_(std::move(socket)), peer_(peer_name(socket_.native_handle())) {
+  explicit SocketStream(std::unique_ptr<Socket> socket)
+      : socket_(std::move(socket)), peer_(peer_name(socket_->descriptor())) {
     // Refused, and not needed, on Unix sockets. A peer whose machine died without a word is noticed
     // within half a minute; one that is only stopped is not, since its kernel still answers.
     set_option(IPPROTO_TCP, TCP_NODELAY, 1);
@@ -160,43 +165,39 @@ class AsioStream final : public Stream {
 
   Task<std::size_t> read_some(MutableBytes into) override;
   Task<void> write(std::span<const ByteView> pieces) override;
-  void close() override;
+  void close() override { socket_->close(); }
   std::string peer() const override { return peer_; }
   NativeSocket release() override;
 
  private:
   void set_option(int level, int option, int value) {
-    ::setsockopt(socket_.native_handle(), level, option, &value, sizeof value);
+    ::setsockopt(socket_->descriptor(), level, option, &value, sizeof value);
   }
   void check_open() const;
-  [[noreturn]] void broken(const std::string& why);
+  [[noreturn]] void broken(int error) const;
 
-  Loop& loop_;
-  Protocol::socket socket_;
+  std::unique_ptr<Socket> socket_;
   std::string peer_;
-  int writes_this_turn_ = 0;
+  std::vector<iovec> vectors_;  // of the system call under way
 };
 
-void AsioStream::check_open() const {
-  if (!socket_.is_open()) throw Error(Code::closed, "the connection to {} is closed", peer_);
+void SocketStream::check_open() const {
+  if (!socket_->is_open()) throw Error(Code::closed, "the connection to {} is closed", peer_);
 }
 
-void AsioStream::broken(const std::string& why) {
-  throw Error(Code::closed, "the connection to {} broke: {}", peer_, why);
+void SocketStream::broken(int error) const {
+  throw Error(Code::closed, "the connection to {} broke: {}", peer_, std::strerror(error));
 }
 
-Task<std::size_t> AsioStream::read_some(MutableBytes into) {
+Task<std::size_t> SocketStream::read_some(MutableBytes into) {
   DATOM_CHECK(!into.empty());
-  check_open();
-  // Asio tries to read first, unless the read before left nothing, and waits if nothing is there.
-  const auto start = [this, into](Resume resume) {
-    socket_.async_read_some(asio::buffer(into.data(), into.size()), resume);
-  };
-  const Completion read = co_await completed(start);
-  check_open();
-  if (read.error == asio::error::eof) co_return 0;
-  if (read.error) broken(read.error.message());
-  co_return read.count;
+  for (;;) {
+    check_open();
+    const int result = co_await Receive{*socket_, into};
+    check_open();
+    if (result >= 0) co_return static_cast<std::size_t>(result);
+    if (!is_transient(result)) broken(-result);
+  }
 }
 
 // What of a gathered write has not been sent yet.
@@ -206,18 +207,13 @@ class Unsent {
 
   bool empty() const { return pieces_.empty(); }
 
-  // One system call. Gives what it gave.
-  ssize_t send(int descriptor) const {
-    std::array<iovec, kPiecesPerCall> vectors;
-    const std::size_t count = std::min(pieces_.size(), vectors.size());
-    for (std::size_t i = 0; i < count; ++i) {
-      const ByteView piece = i == 0 ? pieces_[i].subspan(sent_of_first_) : pieces_[i];
-      vectors[i] = {const_cast<std::byte*>(piece.data()), piece.size()};
+  // For one system call.
+  void fill(std::vector<iovec>& vectors) const {
+    vectors.clear();
+    for (const ByteView whole : pieces_.first(std::min(pieces_.size(), kPiecesPerCall))) {
+      const ByteView piece = vectors.empty() ? whole.subspan(sent_of_first_) : whole;
+      vectors.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
     }
-    msghdr message{};
-    message.msg_iov = vectors.data();
-    message.msg_iovlen = count;
-    return ::sendmsg(descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   }
 
   void advance(std::size_t sent) {
@@ -233,45 +229,29 @@ class Unsent {
   std::size_t sent_of_first_ = 0;
 };
 
-Task<void> AsioStream::write(std::span<const ByteView> pieces) {
+Task<void> SocketStream::write(std::span<const ByteView> pieces) {
   Unsent unsent(pieces);
   while (!unsent.empty()) {
     check_open();
-    const ssize_t sent = unsent.send(socket_.native_handle());
-    if (sent >= 0) {
-      unsent.advance(static_cast<std::size_t>(sent));
-      if (++writes_this_turn_ < kWritesPerTurn) continue;
-      writes_this_turn_ = 0;
-      co_await switch_to(loop_);
+    unsent.fill(vectors_);
+    const int result = co_await Send{*socket_, vectors_};
+    if (result >= 0) {
+      unsent.advance(static_cast<std::size_t>(result));
       continue;
     }
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK) broken(std::strerror(errno));
-    const auto start = [this](Resume resume) {
-      socket_.async_wait(Protocol::socket::wait_write, resume);
-    };
-    co_await completed(start);
-    writes_this_turn_ = 0;
+    check_open();
+    if (result != -EAGAIN && result != -EINTR) broken(-result);
+    if (result == -EAGAIN) co_await WaitWritable{*socket_};
   }
 }
 
-void AsioStream::close() {
-  boost::system::error_code ignored;
-  socket_.close(ignored);
-}
-
-NativeSocket AsioStream::release() {
+NativeSocket SocketStream::release() {
   check_open();
-  return NativeSocket(socket_.release());
+  return NativeSocket(socket_->release());
 }
 
 std::unique_ptr<Stream> make_stream(EventLoop& loop, NativeSocket native) {
-  const int descriptor = native.release();
-  NativeSocket owner(descriptor);
-  const Protocol protocol = protocol_of(local_endpoint(descriptor).family());
-  Protocol::socket socket(loop.context());
-  socket.assign(protocol, owner.release());
-  return std::make_unique<AsioStream>(loop, std::move(socket));
+  return std::make_unique<SocketStream>(watch(loop, std::move(native), Poller::Kind::stream));
 }
 
 // Removes the file of a Unix socket that nobody listens on any more.
@@ -304,48 +284,39 @@ class SocketFile {
   struct stat status_{};
 };
 
-class AsioListener final : public Listener {
+class SocketListener final : public Listener {
  public:
-  AsioListener(EventLoop& loop, int descriptor, Address address)
+  SocketListener(EventLoop& loop, std::unique_ptr<Socket> socket, Address address)
       : loop_(loop),
-        descriptor_(loop.context(), descriptor),
+        socket_(std::move(socket)),
         address_(std::move(address)),
         file_(address_.unix_path),
         retry_(loop) {}
-  ~AsioListener() override { close(); }
+  ~SocketListener() override { close(); }
 
   Task<std::unique_ptr<Stream>> accept() override;
   void close() override;
   Address address() const override { return address_; }
 
  private:
-  Task<void> wait_for_connection();
-
   EventLoop& loop_;
-  asio::posix::stream_descriptor descriptor_;
+  std::unique_ptr<Socket> socket_;
   Address address_;
   SocketFile file_;
   Timer retry_;
 };
 
-Task<void> AsioListener::wait_for_connection() {
-  const auto start = [this](Resume resume) {
-    descriptor_.async_wait(asio::posix::descriptor_base::wait_read, resume);
-  };
-  co_await completed(start);
-}
-
-Task<std::unique_ptr<Stream>> AsioListener::accept() {
+Task<std::unique_ptr<Stream>> SocketListener::accept() {
   for (;;) {
-    if (!descriptor_.is_open()) {
+    if (!socket_->is_open()) {
       throw Error(Code::closed, "the listener at {} is closed", address_.to_string());
     }
     const int descriptor =
-        ::accept4(descriptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        ::accept4(socket_->descriptor(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (descriptor >= 0) co_return make_stream(loop_, NativeSocket(descriptor));
     switch (errno) {
       case EAGAIN:
-        co_await wait_for_connection();
+        co_await WaitReadable{*socket_};
         break;
       case EMFILE:
       case ENFILE:
@@ -364,17 +335,16 @@ Task<std::unique_ptr<Stream>> AsioListener::accept() {
   }
 }
 
-void AsioListener::close() {
-  if (!descriptor_.is_open()) return;
+void SocketListener::close() {
+  if (!socket_->is_open()) return;
   file_.remove();
-  boost::system::error_code ignored;
-  descriptor_.close(ignored);
+  socket_->close();
   retry_.cancel();
 }
 
-class AsioNetwork final : public Network {
+class SocketNetwork final : public Network {
  public:
-  explicit AsioNetwork(EventLoop& loop) : loop_(loop) {}
+  explicit SocketNetwork(EventLoop& loop) : loop_(loop) {}
 
   Task<std::unique_ptr<Stream>> connect(Address to, Duration timeout) override;
   std::unique_ptr<Listener> listen(const Address& at) override;
@@ -384,23 +354,34 @@ class AsioNetwork final : public Network {
   EventLoop& loop_;
 };
 
-Task<std::unique_ptr<Stream>> AsioNetwork::connect(Address to, Duration timeout) {
-  const Endpoint endpoint = to_endpoint(to);
-  Protocol::socket socket(loop_.context(), protocol_of(endpoint.family()));
+// Error{unavailable} as connect(); the attempt may go on where it would block.
+NativeSocket begin_connecting(const Address& to) {
+  Endpoint endpoint = to_endpoint(to);
+  const int descriptor = open_socket(endpoint.family()).release();
+  NativeSocket socket(descriptor);
+  int result = 0;
+  do {
+    result = ::connect(descriptor, endpoint.address(), endpoint.length);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && errno != EINPROGRESS) cannot_connect(to, errno);
+  return socket;
+}
+
+Task<std::unique_ptr<Stream>> SocketNetwork::connect(Address to, Duration timeout) {
+  std::unique_ptr<Socket> socket = watch(loop_, begin_connecting(to), Poller::Kind::stream);
   bool timed_out = false;
   const Loop::TimerId timer = loop_.start_timer(loop_.now() + timeout, [&socket, &timed_out] {
     timed_out = true;
-    boost::system::error_code ignored;
-    socket.cancel(ignored);
+    socket->close();
   });
-  const Protocol::endpoint target(&endpoint.storage, endpoint.length);
-  const auto start = [&socket, &target](Resume resume) { socket.async_connect(target, resume); };
-  const Completion connected = co_await completed(start);
+  co_await WaitWritable{*socket};
   loop_.cancel_timer(timer);
-  if (!connected.error) co_return std::make_unique<AsioStream>(loop_, std::move(socket));
   if (timed_out) throw Error(Code::timeout, "no connection to {} in time", to.to_string());
-  throw Error(Code::unavailable, "cannot connect to {}: {}", to.to_string(),
-              connected.error.message());
+  int error = 0;
+  socklen_t length = sizeof error;
+  if (::getsockopt(socket->descriptor(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) error = errno;
+  if (error != 0) cannot_connect(to, error);
+  co_return std::make_unique<SocketStream>(std::move(socket));
 }
 
 int bind_again_if_stale(int descriptor, const Address& at, Endpoint endpoint) {
@@ -410,7 +391,7 @@ int bind_again_if_stale(int descriptor, const Address& at, Endpoint endpoint) {
   return ::bind(descriptor, endpoint.address(), endpoint.length) == 0 ? 0 : errno;
 }
 
-std::unique_ptr<Listener> AsioNetwork::listen(const Address& at) {
+std::unique_ptr<Listener> SocketNetwork::listen(const Address& at) {
   const Endpoint endpoint = to_endpoint(at);
   const int descriptor = open_socket(endpoint.family()).release();
   NativeSocket owner(descriptor);
@@ -426,17 +407,18 @@ std::unique_ptr<Listener> AsioNetwork::listen(const Address& at) {
   if (error != 0) throw_errno(error, "cannot listen at " + at.to_string());
   Address address = at;
   if (at.unix_path.empty()) address = Address::parse(describe(local_endpoint(descriptor)));
-  return std::make_unique<AsioListener>(loop_, owner.release(), std::move(address));
+  return std::make_unique<SocketListener>(
+      loop_, watch(loop_, std::move(owner), Poller::Kind::listener), std::move(address));
 }
 
-std::unique_ptr<Stream> AsioNetwork::adopt(NativeSocket native) {
+std::unique_ptr<Stream> SocketNetwork::adopt(NativeSocket native) {
   return make_stream(loop_, std::move(native));
 }
 
 }  // namespace
 
 std::unique_ptr<Network> make_network(EventLoop& loop) {
-  return std::make_unique<AsioNetwork>(loop);
+  return std::make_unique<SocketNetwork>(loop);
 }
 
 }  // namespace datom::runtime
