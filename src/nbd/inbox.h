@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "common/bytes.h"
 #include "runtime/network.h"
@@ -21,10 +20,12 @@ class Inbox {
   // Waits until peek() holds at least `size` bytes. False when the stream ends before the first of
   // them, Error{closed} when it ends between.
   runtime::Task<bool> fill(std::size_t size);
-  ByteView peek() const { return {buffer_.data() + begin_, end_ - begin_}; }
+  ByteView peek() const { return buffer_.view().subspan(begin_, end_ - begin_); }
   // REQUIRES: peek() holds that many.
   void consume(std::size_t size) { begin_ += size; }
 
+  // The next into.size() bytes, if all of them are there: false, and nothing taken, if not.
+  bool try_read(MutableBytes into);
   // The next into.size() bytes. Error{closed} when the stream ends first.
   runtime::Task<void> read(MutableBytes into);
   // Drops the next `size` bytes. Error{closed} when the stream ends first.
@@ -35,9 +36,10 @@ class Inbox {
   runtime::Task<bool> read_more();
 
   runtime::Stream& stream_;
-  std::vector<std::byte> buffer_;
+  Buffer buffer_;
   std::size_t begin_ = 0;  // buffer_[begin_, end_) is read but not consumed
   std::size_t end_ = 0;
+  std::size_t window_;  // what one read into the buffer brings at most
 };
 
 }  // namespace datom::nbd

@@ -9,11 +9,15 @@
 namespace datom::nbd {
 namespace {
 
-constexpr std::size_t kInboxBytes = 64 << 10;
+constexpr std::size_t kInboxBytes = 256 << 10;
 // The payload of a refused write is read and dropped up to this size; above it, hanging up is
 // cheaper for everyone.
 constexpr std::uint32_t kMaxDroppedBytes = 64 << 20;
 constexpr std::size_t kMaxExtents = 2048;  // of one block status reply
+
+runtime::Task<void> nothing() {
+  co_return;
+}
 
 }  // namespace
 
@@ -74,8 +78,7 @@ void Transmission::hang_up() {
 
 runtime::Task<void> Transmission::read_requests() {
   try {
-    bool more = true;
-    while (more) more = co_await read_request();
+    co_await take_requests();
   } catch (const Error& error) {
     if (error.code() == Code::closed) {
       if (!ending_) log_.debug("nbd.client_vanished", {{"peer", stream_.peer()}}, error.what());
@@ -87,42 +90,51 @@ runtime::Task<void> Transmission::read_requests() {
   }
 }
 
-runtime::Task<bool> Transmission::read_request() {
-  const bool there = co_await inbox_.fill(kRequestBytes);
-  if (ending_) co_return false;
-  if (!there) {
-    hang_up();
-    co_return false;
-  }
-  const Request request = parse_request(inbox_.peek().first<kRequestBytes>());
-  inbox_.consume(kRequestBytes);
-  if (request.command == Command::disconnect) {
-    end();
-    co_return false;
-  }
-  std::optional<Refusal> refusal = refuse(request, session_);
-  if (refusal) {
-    co_await reject(request, std::move(*refusal));
-    co_return !ending_;
-  }
-
-  const std::size_t bytes =
-      request.command == Command::read ? request.length : payload_size(request);
-  const bool admitted = co_await admit(bytes);
-  if (!admitted) co_return false;
-  Buffer data;
-  if (payload_size(request) > 0) {
-    data = Buffer::allocate(payload_size(request));
-    receiving_ = 1;
-    co_await inbox_.read(data.mutable_view());
-    receiving_ = 0;
-    if (ending_) {
-      release(1, bytes);
-      co_return false;
+// Waits only for what is not there yet: all requests that one read brought are begun in one go.
+runtime::Task<void> Transmission::take_requests() {
+  for (;;) {
+    bool there = true;
+    if (inbox_.peek().size() < kRequestBytes) there = co_await inbox_.fill(kRequestBytes);
+    if (ending_) co_return;
+    if (!there) {
+      hang_up();
+      co_return;
     }
+    const Request request = parse_request(inbox_.peek().first<kRequestBytes>());
+    inbox_.consume(kRequestBytes);
+    if (request.command == Command::disconnect) {
+      end();
+      co_return;
+    }
+    std::optional<Refusal> refusal = refuse(request, session_);
+    if (refusal) {
+      co_await reject(request, std::move(*refusal));
+      if (ending_) co_return;
+      continue;
+    }
+
+    const std::size_t payload = payload_size(request);
+    const std::size_t bytes = request.command == Command::read ? request.length : payload;
+    bool room = fits(bytes);
+    if (!room) room = co_await wait_for_room(bytes);
+    if (!room) co_return;
+    admit(bytes);
+    Buffer data;
+    if (payload > 0) {
+      data = Buffer::allocate(payload);
+      if (!inbox_.try_read(data.mutable_view())) {
+        receiving_ = 1;
+        co_await inbox_.read(data.mutable_view());
+        receiving_ = 0;
+      }
+      if (ending_) {
+        release(1, bytes);
+        co_return;
+      }
+    }
+    tasks_.spawn(serve(request, std::move(data), bytes));
+    if (ending_) co_return;
   }
-  tasks_.spawn(serve(request, std::move(data), bytes));
-  co_return true;
 }
 
 runtime::Task<void> Transmission::reject(Request request, Refusal refusal) {
@@ -131,20 +143,25 @@ runtime::Task<void> Transmission::reject(Request request, Refusal refusal) {
                 refusal.message);
   }
   co_await inbox_.skip(payload_size(request));
-  const bool admitted = co_await admit(0);
-  if (admitted) push({failure(request, refusal.error, refusal.message), 0});
+  const bool room = co_await wait_for_room(0);
+  if (!room) co_return;
+  admit(0);
+  push({failure(request, refusal.error, refusal.message), 0});
 }
 
-runtime::Task<bool> Transmission::admit(std::size_t bytes) {
-  const auto fits = [&] {
-    return in_flight_ == 0 || (in_flight_ < options_.max_in_flight_requests &&
-                               in_flight_bytes_ + bytes <= options_.max_in_flight_bytes);
-  };
-  while (!ending_ && !fits()) co_await room_.wait();
-  if (ending_) co_return false;
+bool Transmission::fits(std::size_t bytes) const {
+  return in_flight_ == 0 || (in_flight_ < options_.max_in_flight_requests &&
+                             in_flight_bytes_ + bytes <= options_.max_in_flight_bytes);
+}
+
+runtime::Task<bool> Transmission::wait_for_room(std::size_t bytes) {
+  while (!ending_ && !fits(bytes)) co_await room_.wait();
+  co_return !ending_;
+}
+
+void Transmission::admit(std::size_t bytes) {
   ++in_flight_;
   in_flight_bytes_ += bytes;
-  co_return true;
 }
 
 void Transmission::release(std::size_t requests, std::size_t bytes) {
@@ -157,7 +174,15 @@ void Transmission::release(std::size_t requests, std::size_t bytes) {
 runtime::Task<void> Transmission::serve(Request request, Buffer data, std::size_t bytes) {
   Reply reply;
   try {
-    reply = co_await execute(request, std::move(data));
+    if (request.command == Command::read && request.length > 0) {
+      Buffer found = co_await export_.read(request.offset, request.length);
+      reply = data_of(request, std::move(found));
+    } else if (request.command == Command::block_status) {
+      reply = co_await block_status(request);
+    } else {
+      co_await change(request, std::move(data));
+      reply = success(request);
+    }
   } catch (const Error& error) {
     reply = failure(request, errno_of(error.code()), error.what());
   } catch (const std::bad_alloc&) {
@@ -169,47 +194,30 @@ runtime::Task<void> Transmission::serve(Request request, Buffer data, std::size_
   push({std::move(reply), bytes});
 }
 
-// Every write of an Export is durable before it returns, so kFua asks for nothing more.
-runtime::Task<Reply> Transmission::execute(Request request, Buffer data) {
+// Every write of an Export is durable before it returns, so kFua asks for nothing more. Changes of
+// nothing have been made.
+runtime::Task<void> Transmission::change(Request request, Buffer data) {
+  if (request.command == Command::flush) return export_.flush();
+  if (request.length == 0) return nothing();
   switch (request.command) {
-    case Command::read: {
-      Reply reply = co_await read(request);
-      co_return reply;
-    }
-    case Command::block_status: {
-      Reply reply = co_await block_status(request);
-      co_return reply;
-    }
     case Command::write:
-      if (request.length > 0) co_await export_.write(request.offset, std::move(data));
-      break;
+      return export_.write(request.offset, std::move(data));
     case Command::trim:
-      if (request.length > 0) co_await export_.trim(request.offset, request.length);
-      break;
+      return export_.trim(request.offset, request.length);
     case Command::write_zeroes:
-      if (request.length > 0) {
-        co_await export_.write_zeroes(request.offset, request.length,
-                                      (request.flags & kNoHole) != 0);
-      }
-      break;
-    case Command::flush:
-      co_await export_.flush();
-      break;
-    case Command::disconnect:
-      break;
+      return export_.write_zeroes(request.offset, request.length, (request.flags & kNoHole) != 0);
+    default:
+      return nothing();
   }
-  co_return success(request);
 }
 
-runtime::Task<Reply> Transmission::read(Request request) {
-  if (request.length == 0) co_return success(request);
-  Buffer data = co_await export_.read(request.offset, request.length);
+Reply Transmission::data_of(const Request& request, Buffer data) const {
   if (data.size() != request.length) {
     throw Error(Code::internal, "a read of {} bytes at {} gave {}", request.length, request.offset,
                 data.size());
   }
-  if (session_.structured) co_return data_reply(request.cookie, request.offset, std::move(data));
-  co_return simple_reply(request.cookie, Errno::none, std::move(data));
+  if (session_.structured) return data_reply(request.cookie, request.offset, std::move(data));
+  return simple_reply(request.cookie, Errno::none, std::move(data));
 }
 
 runtime::Task<Reply> Transmission::block_status(Request request) {

@@ -41,17 +41,19 @@ class Transmission {
   };
 
   runtime::Task<void> read_requests();
-  // False: no more requests are to be read.
-  runtime::Task<bool> read_request();
+  runtime::Task<void> take_requests();
   runtime::Task<void> reject(Request request, Refusal refusal);
-  // Waits until `bytes` of payload and one more request fit the bounds; false when ending.
-  runtime::Task<bool> admit(std::size_t bytes);
+  // Whether `bytes` of payload and one more request fit the bounds.
+  bool fits(std::size_t bytes) const;
+  // Waits until they do; false when ending.
+  runtime::Task<bool> wait_for_room(std::size_t bytes);
+  void admit(std::size_t bytes);
   void release(std::size_t requests, std::size_t bytes);
 
   runtime::Task<void> serve(Request request, Buffer data, std::size_t bytes);
-  runtime::Task<Reply> execute(Request request, Buffer data);
-  runtime::Task<Reply> read(Request request);
+  runtime::Task<void> change(Request request, Buffer data);
   runtime::Task<Reply> block_status(Request request);
+  Reply data_of(const Request& request, Buffer data) const;
   Reply success(const Request& request) const;
   Reply failure(const Request& request, Errno error, std::string_view message) const;
 

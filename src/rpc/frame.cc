@@ -12,6 +12,7 @@ constexpr std::size_t kMaxErrorText = 4096;
 
 constexpr std::size_t kVersionAt = 4;
 constexpr std::size_t kKindAt = 6;
+constexpr std::size_t kFlagsAt = 7;
 constexpr std::size_t kMethodAt = 8;
 constexpr std::size_t kHeaderLengthAt = 12;
 constexpr std::size_t kPayloadLengthAt = 16;
@@ -19,9 +20,11 @@ constexpr std::size_t kRequestIdAt = 24;
 constexpr std::size_t kContentChecksumAt = 32;
 constexpr std::size_t kFrameChecksumAt = 40;
 
+constexpr std::byte kFlagSealed{1};
+
 bool reserved_are_zero(ByteView bytes) {
-  return bytes[7] == std::byte{0} && load_le<std::uint16_t>(&bytes[10]) == 0 &&
-         load_le<std::uint32_t>(&bytes[20]) == 0;
+  return (bytes[kFlagsAt] & ~kFlagSealed) == std::byte{0} &&
+         load_le<std::uint16_t>(&bytes[10]) == 0 && load_le<std::uint32_t>(&bytes[20]) == 0;
 }
 
 FrameKind decode_kind(std::byte byte) {
@@ -49,6 +52,7 @@ EncodedFrameHeader encode_frame_header(const Frame& frame) {
   std::ranges::copy(kFrameMagic, bytes.begin());
   store_le(&bytes[kVersionAt], kFrameVersion);
   bytes[kKindAt] = static_cast<std::byte>(frame.kind);
+  if (message.payload_sealed) bytes[kFlagsAt] = kFlagSealed;
   store_le(&bytes[kMethodAt], frame.method);
   store_le(&bytes[kHeaderLengthAt], static_cast<std::uint32_t>(message.header.size()));
   store_le(&bytes[kPayloadLengthAt], static_cast<std::uint32_t>(message.payload.size()));
@@ -80,6 +84,7 @@ FrameHeader decode_frame_header(ByteView bytes, const FrameBounds& bounds) {
   header.header_bytes = load_le<std::uint32_t>(&bytes[kHeaderLengthAt]);
   header.payload_bytes = load_le<std::uint32_t>(&bytes[kPayloadLengthAt]);
   header.request_id = load_le<std::uint64_t>(&bytes[kRequestIdAt]);
+  header.payload_sealed = bytes[kFlagsAt] == kFlagSealed;
   header.content_checksum = load_le<std::uint64_t>(&bytes[kContentChecksumAt]);
   check_length("header", header.header_bytes, bounds.max_header_bytes);
   check_length("payload", header.payload_bytes, bounds.max_payload_bytes);
@@ -87,7 +92,8 @@ FrameHeader decode_frame_header(ByteView bytes, const FrameBounds& bounds) {
 }
 
 std::uint64_t content_checksum(const Message& message) {
-  return checksum(message.payload.view(), checksum(as_bytes(message.header)));
+  const ByteView covered = message.payload_sealed ? ByteView{} : message.payload.view();
+  return checksum(covered, checksum(as_bytes(message.header)));
 }
 
 std::string encode_error(const Error& error) {

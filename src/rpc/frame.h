@@ -4,14 +4,15 @@
 //    0  u32  magic             da 64 74 6d: no HTTP request begins so
 //    4  u16  version           1
 //    6  u8   kind              FrameKind
-//    7  u8   reserved          0
+//    7  u8   flags             bit 0: sealed payload; others 0
 //    8  u16  method            of request, reply, error and message; 0 in a hello
 //   10  u16  reserved          0
 //   12  u32  header length     at most kMaxHeaderBytes
 //   16  u32  payload length    at most kMaxPayloadBytes
 //   20  u32  reserved          0
 //   24  u64  request id        of request, reply and error; else 0
-//   32  u64  content checksum  XXH3-64 of the payload, seeded with XXH3-64 of the message's header
+//   32  u64  content checksum  XXH3-64 of the payload, seeded with XXH3-64 of the message's header;
+//                              of a sealed payload, which holds its own checksums, of none
 //   40  u64  frame checksum    XXH3-64 of the 40 bytes before
 #pragma once
 
@@ -42,6 +43,7 @@ struct FrameHeader {
   std::uint32_t header_bytes = 0;
   std::uint32_t payload_bytes = 0;
   std::uint64_t request_id = 0;
+  bool payload_sealed = false;
   std::uint64_t content_checksum = 0;
 };
 

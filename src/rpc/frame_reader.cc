@@ -11,6 +11,11 @@ namespace {
 constexpr std::size_t kReadBufferBytes = 256 << 10;
 // From this much on, what is missing of a message is read straight into its memory.
 constexpr std::size_t kDirectRead = 32 << 10;
+// What one read into the buffer may bring: as much as there is while frames are small, little after
+// a large payload, since another would be copied out of the buffer.
+constexpr std::size_t kFirstWindow = 64 << 10;
+constexpr std::size_t kWindowAfterLarge = 4 << 10;
+constexpr std::size_t kWindowGrowth = 4;
 
 MutableBytes writable(std::string& text) {
   return std::as_writable_bytes(std::span(text.data(), text.size()));
@@ -19,7 +24,10 @@ MutableBytes writable(std::string& text) {
 }  // namespace
 
 FrameReader::FrameReader(runtime::Stream& stream, FrameBounds bounds, ByteView read)
-    : stream_(stream), bounds_(bounds), buffer_(Buffer::allocate(kReadBufferBytes)) {
+    : stream_(stream),
+      bounds_(bounds),
+      buffer_(Buffer::allocate(kReadBufferBytes)),
+      window_(kFirstWindow) {
   DATOM_CHECK(read.size() <= kBlockSize);
   std::ranges::copy(read, buffer_.mutable_data());
   end_ = read.size();
@@ -74,7 +82,7 @@ MutableBytes FrameReader::free_space() {
     std::memmove(buffer_.mutable_data(), buffer_.data() + begin_, end_ - begin_);
     end_ -= std::exchange(begin_, 0);
   }
-  return buffer_.mutable_view().subspan(end_);
+  return buffer_.mutable_view().subspan(end_, std::min(window_, buffer_.size() - end_));
 }
 
 runtime::Task<bool> FrameReader::read_more() {
@@ -83,6 +91,11 @@ runtime::Task<bool> FrameReader::read_more() {
   const std::size_t count = co_await stream_.read_some(into);
   if (count == 0 && in_frame()) {
     throw Error(Code::closed, "{} closed the connection in the middle of a frame", stream_.peer());
+  }
+  if (direct) {
+    window_ = kWindowAfterLarge;
+  } else if (count == window_) {
+    window_ = std::min(window_ * kWindowGrowth, buffer_.size());
   }
   (direct ? taken_ : end_) += count;
   co_return count > 0;

@@ -45,6 +45,7 @@ class FrameReader {
   Buffer buffer_;  // bytes [begin_, end_) were read and not taken yet
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
+  std::size_t window_;  // what one read into the buffer brings at most
 
   std::optional<FrameHeader> header_;  // of the frame that has begun
   Message message_;

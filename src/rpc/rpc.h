@@ -28,6 +28,9 @@ inline constexpr std::size_t kMaxPayloadBytes = 4 << 20;
 struct Message {
   std::string header;  // at most kMaxHeaderBytes
   Buffer payload;      // at most kMaxPayloadBytes; 4 KiB aligned where it was received
+  // The payload holds checksums of its own, which whoever takes it verifies: the frame's does not
+  // cover it.
+  bool payload_sealed = false;
 };
 
 // Who sent a request: what the other side said of itself in its hello.
