@@ -38,6 +38,7 @@ bool FrameReader::try_begin() {
   header_ = decode_frame_header(buffer_.view().subspan(begin_, kFrameHeaderBytes), bounds_);
   begin_ += kFrameHeaderBytes;
   taken_ = 0;
+  message_.payload_sealed = header_->payload_sealed;
   message_.header.resize(header_->header_bytes);
   message_.payload =
       header_->payload_bytes == 0 ? Buffer() : Buffer::allocate(header_->payload_bytes);

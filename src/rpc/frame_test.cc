@@ -182,9 +182,23 @@ TEST(Frame, OfAnotherVersionKindOrReservedFieldIsRefused) {
   EXPECT_EQ(Feed(frame_with<std::uint16_t>(4, 2)).error(), Code::corrupt);
   EXPECT_EQ(Feed(frame_with<std::uint8_t>(6, 0)).error(), Code::corrupt);
   EXPECT_EQ(Feed(frame_with<std::uint8_t>(6, 7)).error(), Code::corrupt);
-  EXPECT_EQ(Feed(frame_with<std::uint8_t>(7, 1)).error(), Code::corrupt);
+  EXPECT_EQ(Feed(frame_with<std::uint8_t>(7, 2)).error(), Code::corrupt);
   EXPECT_EQ(Feed(frame_with<std::uint16_t>(10, 1)).error(), Code::corrupt);
   EXPECT_EQ(Feed(frame_with<std::uint32_t>(20, 1)).error(), Code::corrupt);
+}
+
+TEST(Frame, OfASealedPayloadOnlyTheHeaderIsCovered) {
+  Frame sealed = request("header", pattern(9000));
+  sealed.message.payload_sealed = true;
+  std::string bytes = encoded(sealed);
+  bytes.back() ^= 1;
+  Feed feed(bytes);
+  const std::optional<Frame> frame = feed.next();
+  ASSERT_TRUE(frame);
+  EXPECT_TRUE(frame->message.payload_sealed);
+  EXPECT_EQ(frame->message.payload.size(), 9000u);
+  bytes[kFrameHeaderBytes] ^= 1;
+  EXPECT_EQ(Feed(bytes).error(), Code::corrupt);
 }
 
 TEST(Frame, AStrangerMaySayLess) {

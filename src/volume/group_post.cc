@@ -20,7 +20,9 @@ void GroupPost::send(const std::string& service, const protocol::GroupMessage& m
     return;
   }
   if (!waiting_.empty()) send_waiting(service);
-  caller_.send(service, protocol::method::kGroupMessage, {encode(message), std::move(entries)});
+  // Entries are sealed: whoever receives them verifies them.
+  caller_.send(service, protocol::method::kGroupMessage,
+               {encode(message), std::move(entries), /*payload_sealed=*/true});
 }
 
 void GroupPost::send_waiting(const std::string& service) {
