@@ -30,6 +30,8 @@ constexpr std::uint64_t kMaxReservedBatches = 16;
 constexpr std::uint64_t kUnreservedBytes = 64 << 10;
 // Segments kept for another life: what is written between two checkpoints, with the usual size.
 constexpr std::size_t kMaxSpares = 8;
+// A batch of more than this part of a segment is large.
+constexpr std::uint64_t kLargeBatch = 8;
 
 void check_options(const JournalOptions& options) {
   const bool usable =
@@ -79,14 +81,13 @@ std::uint64_t reserved_for(const EntryBatch& batch) {
   return bytes;
 }
 
-// Where the writes of a batch begin. No frame but a write's first begins at a block's start, so
-// that recovery can tell two writes from one (docs/formats.md, "Recovery").
-std::vector<std::size_t> write_starts(const EntryBatch& batch) {
-  std::vector<std::size_t> starts;
+// Where the write ends that begins with the frame at `begin`. No frame but a write's first begins
+// at a block's start, so that recovery can tell two writes from one (docs/formats.md, "Recovery").
+std::size_t end_of_write(const EntryBatch& batch, std::size_t begin) {
   for (const std::size_t offset : batch.frame_offsets) {
-    if (offset % kBlockSize == 0) starts.push_back(offset);
+    if (offset > begin && offset % kBlockSize == 0) return offset;
   }
-  return starts;
+  return batch.bytes.size();
 }
 
 }  // namespace
@@ -232,12 +233,14 @@ struct Journal::Impl {
     reserved = std::min(reserved + more, limit);
   }
 
-  // So that the next segment is there before this one is full.
-  void prepare_ahead() {
+  // So that the next segment is there before this one is full; two if batches are so large that one
+  // soon follows the other.
+  void prepare_ahead(std::size_t batch_bytes) {
     const bool half_full = current().end >= current().bytes / 2;
-    if (!half_full || spare_tried || !spares.empty() || background.closing()) return;
+    const std::size_t wanted = batch_bytes > current().bytes / kLargeBatch ? 2 : 1;
+    if (!half_full || spare_tried || spares.size() >= wanted || background.closing()) return;
     spare_tried = true;
-    background.spawn(ensure_spares(1));
+    background.spawn(ensure_spares(wanted));
   }
 
   // One to be begun behind `base`.
@@ -261,41 +264,39 @@ struct Journal::Impl {
     if (damaged) co_await cut_damage();
     if (!aligned(batch.bytes)) batch.bytes = Buffer::copy_of(batch.bytes.view());
     if (current().free_bytes() >= batch.bytes.size()) {
-      Change change(*this);
       const std::shared_ptr<Segment> segment = segments.back();
-      co_await write_parts(*segment, batch, 0);
+      Change change(*this);
+      co_await write_from(*segment, batch, 0);
       change.done();
     } else {
       co_await append_in_next_segment(batch);
     }
     take_in(batch, current());
-    prepare_ahead();
+    prepare_ahead(batch.bytes.size());
   }
 
-  Task<void> write_parts(Segment& segment, const EntryBatch& batch, std::size_t first) {
-    const std::vector<std::size_t> starts = write_starts(batch);
-    for (std::size_t i = first; i < starts.size(); ++i) co_await write_part(segment, batch, i);
-  }
-
-  Task<void> write_part(Segment& segment, const EntryBatch& batch, std::size_t part) {
-    const std::vector<std::size_t> starts = write_starts(batch);
-    const std::size_t begin = starts[part];
-    const std::size_t end = part + 1 < starts.size() ? starts[part + 1] : batch.bytes.size();
-    co_await write_content(segment, segment.end + begin,
-                           batch.bytes.view().subspan(begin, end - begin));
+  // From the frame at `begin` on, one write after the other.
+  Task<void> write_from(Segment& segment, const EntryBatch& batch, std::size_t begin) {
+    while (begin < batch.bytes.size()) {
+      const std::size_t end = end_of_write(batch, begin);
+      co_await write_content(segment, segment.end + begin,
+                             batch.bytes.view().subspan(begin, end - begin));
+      begin = end;
+    }
   }
 
   // The header goes beside the first write: without it the file is none of the journal's.
   Task<void> append_in_next_segment(const EntryBatch& batch) {
     const std::shared_ptr<Segment> next = co_await take_spare(index.last());
+    const std::size_t end = end_of_write(batch, 0);
     Change change(*this);
     std::exception_ptr error;
     runtime::TaskGroup first(loop, [&error](std::exception_ptr each) { error = each; });
     first.spawn(begin_segment(*next, volume, /*origin=*/false));
-    first.spawn(write_part(*next, batch, 0));
+    first.spawn(write_content(*next, next->end, batch.bytes.view().first(end)));
     co_await first.close();
     if (error) std::rethrow_exception(error);
-    co_await write_parts(*next, batch, 1);
+    co_await write_from(*next, batch, end);
     change.done();
     segments.push_back(next);
   }

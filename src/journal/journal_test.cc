@@ -311,6 +311,25 @@ TEST(JournalRecycling, WhatWasTrimmedIsWrittenAgainInTheSameFiles) {
   world.check();
 }
 
+TEST(JournalRecycling, SegmentsOfAnEarlierProcessAreWrittenAgainToo) {
+  World world;
+  world.create();
+  world.open();
+  recycle_segments(world);
+  fill_segments(world, 5);
+  world.reopen();
+  world.trim_through(world.journal().last().op.value());
+  const std::vector<std::string> files = world.segments();
+  EXPECT_GE(files.size(), 4u);
+  for (int round = 0; round < 20; ++round) {
+    for (std::size_t turns = 0; turns < 4; ++turns) world.append(many(5, {kBlockSize, round}));
+    world.trim_through(world.journal().last().op.value());
+  }
+  EXPECT_EQ(world.segments(), files);
+  world.reopen();
+  world.check();
+}
+
 TEST(JournalRecycling, NoMoreThanSomeSegmentsAreKeptForIt) {
   World world;
   world.create();
@@ -435,6 +454,18 @@ TEST(JournalPowerCut, DuringATruncationOverAnEarlierLife) {
         world.append({kWrite, kTrim, kAttach});
       },
       [](World& world) { world.truncate_after(world.journal().last().op.value() - 5); });
+}
+
+TEST(JournalPowerCut, DuringAnAppendOverALifeOfAnEarlierProcess) {
+  const auto prepare = [](World& world) {
+    recycle_segments(world);
+    fill_segments(world, 4);
+    world.reopen();
+    world.trim_through(world.journal().last().op.value());
+    while (world.journal().bytes_kept() < 120000) world.append({kWrite, kTrim});
+  };
+  expect_safe_at_every_turn(
+      prepare, [](World& world) { world.append({kWrite, kTrim, {2 * kBlockSize}, kAttach}); });
 }
 
 // One after another, without anything in between that could tidy up.

@@ -110,6 +110,15 @@ void drop_superseded(std::vector<Found>& begun, std::vector<std::string>& obsole
   begun.erase(begun.begin(), first);
 }
 
+// What the file holds, as the background of its next life.
+void note_sums(Segment& segment, ByteView bytes) {
+  const std::size_t begin = content_begin(bytes.size());
+  std::size_t end = bytes.size();
+  while (end > begin && all_zero(bytes.subspan(end - kBlockSize, kBlockSize))) end -= kBlockSize;
+  segment.sums.note(begin, bytes.subspan(begin, end - begin));
+  segment.recyclable = true;
+}
+
 // Takes the entries of `segment` into `recovered` and says how it ends.
 Task<Tail> take(Recovered& recovered, std::shared_ptr<Segment> segment, Uuid volume) {
   const Buffer bytes = co_await read_segment(segment);
@@ -122,6 +131,7 @@ Task<Tail> take(Recovered& recovered, std::shared_ptr<Segment> segment, Uuid vol
   for (const ScannedEntry& entry : scan.entries) {
     recovered.index.push(entry.header, segment->sequence, entry.offset);
   }
+  note_sums(*segment, bytes.view());
   recovered.keep = scan.end;
   segment->end = round_up_to_blocks(scan.end);
   segment->content_end = scan.content_end;

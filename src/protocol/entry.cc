@@ -214,12 +214,24 @@ ByteView EntryBatch::body(std::size_t index) const {
                               headers[index].frame_bytes() - kEntryHeaderBytes);
 }
 
+namespace {
+
+// As many entries as are usual.
+void reserve_for_blocks(EntryBatch& batch, std::size_t bytes) {
+  const std::size_t entries = bytes / frame_bytes(kBlockSize) + 1;
+  batch.headers.reserve(entries);
+  batch.frame_offsets.reserve(entries);
+}
+
+}  // namespace
+
 EntryBatch parse_batch(Buffer bytes, const Uuid& volume) {
   if (bytes.size() % kBlockSize != 0) {
     throw Error(Code::corrupt, "a batch of {} bytes, expected a multiple of {}", bytes.size(),
                 kBlockSize);
   }
   EntryBatch batch;
+  reserve_for_blocks(batch, bytes.size());
   std::size_t at = 0;
   while (at < bytes.size()) {
     const ByteView rest = bytes.view().subspan(at);
@@ -251,7 +263,9 @@ EntryBatch parse_batch(Buffer bytes, const Uuid& volume) {
 }
 
 BatchBuilder::BatchBuilder(std::size_t capacity, const Uuid& volume)
-    : volume_(volume), memory_(Buffer::allocate(round_up_to_blocks(capacity))) {}
+    : volume_(volume), memory_(Buffer::allocate(round_up_to_blocks(capacity))) {
+  reserve_for_blocks(batch_, capacity);
+}
 
 bool BatchBuilder::fits(std::size_t payload_bytes) const {
   const std::size_t left = memory_.size() - used_;
