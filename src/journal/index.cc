@@ -43,7 +43,7 @@ void Index::drop_through(Op op) {
   const auto count = static_cast<std::ptrdiff_t>(op.value() - base_.op.value());
   entries_.erase(entries_.begin(), entries_.begin() + count);
   base_ = *id;
-  find_highest_commit_hint();
+  // The highest hint stays true though its entry may be gone: it would cost a look at all the rest.
 }
 
 void Index::cut_after(Op op) {

@@ -35,6 +35,7 @@ class Index {
   std::optional<protocol::EntryId> id_at(Op op) const;
   // REQUIRES: base().op < op <= last().op.
   const IndexedEntry& at(Op op) const;
+  // Of the entries kept, or dropped since.
   Op highest_commit_hint() const { return highest_commit_hint_; }
 
   // REQUIRES: header follows last().

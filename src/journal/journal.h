@@ -54,7 +54,8 @@ class Journal {
   protocol::EntryId last() const;  // base() when nothing is kept
   // Of an entry kept, or of the base; nullopt outside.
   std::optional<protocol::EntryId> id_at(Op op) const;
-  // Highest commit hint among the entries kept: all up to it were once committed (rule S3).
+  // Highest commit hint among the entries kept, or dropped since opening: all up to it were once
+  // committed (rule S3).
   Op highest_commit_hint() const;
   // Of the segments' content, padding included.
   std::uint64_t bytes_kept() const;

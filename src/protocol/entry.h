@@ -94,7 +94,7 @@ struct Entry {
   EntryHeader header;
   Buffer payload;
   // Of the payload's blocks, 8 bytes each, verified; empty in an entry that came from no batch.
-  Buffer checksums;
+  Buffer checksums{};
 
   // XXH3-64 of bytes [4096 * block, 4096 * block + 4096) of the payload.
   std::uint64_t block_checksum(std::size_t block) const;
