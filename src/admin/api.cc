@@ -128,6 +128,14 @@ Task<Response> remove_volume(ConfigService& service, Call call) {
   co_return json(200, reply);
 }
 
+Task<Response> set_volume(ConfigService& service, Call call) {
+  protocol::SetVolumeRequest request;
+  read_body(call.request, request);
+  request.set_name(call.name);
+  const protocol::SetVolumeReply reply = co_await service.set_volume(std::move(request));
+  co_return json(200, reply.volume());
+}
+
 Task<Response> node(ConfigService& service, Call call) {
   protocol::NodeInfoRequest request;
   request.set_name(call.name);
@@ -191,6 +199,7 @@ constexpr Route kRoutes[] = {
     {"POST", "volumes", create_volume},
     {"GET", "volumes/*", volume},
     {"DELETE", "volumes/*", remove_volume},
+    {"PUT", "volumes/*/limits", set_volume},
     {"PUT", "volumes/*/move", move_volume},
     {"DELETE", "volumes/*/move", cancel_move},
     {"GET", "properties", properties},

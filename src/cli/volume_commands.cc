@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <ostream>
 
 #include "cli/ask.h"
@@ -23,6 +24,16 @@ struct CreateOptions {
   std::uint32_t replicas = 3;
   std::string access = "exclusive";
   std::uint32_t wait_seconds = 30;
+  std::uint64_t iops_limit = 0;
+  std::uint64_t mib_limit = 0;
+  std::uint64_t burst = 0;
+};
+
+struct SetOptions {
+  std::string name;
+  std::optional<std::uint64_t> iops_limit;
+  std::optional<std::uint64_t> mib_limit;
+  std::optional<std::uint64_t> burst;
 };
 
 struct RemoveOptions {
@@ -78,6 +89,19 @@ std::string members_text(const protocol::Volume& volume) {
   return table.text();
 }
 
+// Empty where there are none.
+std::string limits_text(const protocol::Volume& volume) {
+  std::string text;
+  if (volume.iops_limit() > 0) text = std::to_string(volume.iops_limit()) + " requests/s";
+  if (volume.mib_limit() > 0) {
+    text += (text.empty() ? "" : ", ") + std::to_string(volume.mib_limit()) + " MiB/s";
+  }
+  if (!text.empty() && volume.burst() > 0) {
+    text += ", bursts of " + std::to_string(volume.burst()) + " s";
+  }
+  return text;
+}
+
 std::string info_text(const protocol::Volume& volume) {
   Facts facts;
   facts.add("name", volume.name());
@@ -86,6 +110,8 @@ std::string info_text(const protocol::Volume& volume) {
   facts.add("block size", human_size(volume.block_size()));
   facts.add("replicas", std::to_string(volume.replicas()));
   facts.add("access", volume.access());
+  const std::string limits = limits_text(volume);
+  if (!limits.empty()) facts.add("limits", limits);
   facts.add("state", volume.state() + (volume.removing() ? ", being removed" : ""));
   if (volume.has_move()) facts.add("move", move_text(volume.move()));
   if (!volume.replacing().empty()) facts.add("replacing", volume.replacing());
@@ -105,6 +131,9 @@ int create(Context& context, const CreateOptions& options) {
   request.set_replicas(options.replicas);
   request.set_access(options.access);
   request.set_wait_ms(options.wait_seconds * 1000);
+  request.set_iops_limit(options.iops_limit);
+  request.set_mib_limit(options.mib_limit);
+  request.set_burst(options.burst);
   runtime::SystemRandom random;
   const std::uint64_t high = random.next();
   request.set_id(Uuid::from_random(high, random.next()).to_string());
@@ -118,6 +147,22 @@ int create(Context& context, const CreateOptions& options) {
                 "volume '{}' is made but has no leader after {} s; see datom volume info {}",
                 options.name, options.wait_seconds, options.name);
   }
+  return 0;
+}
+
+int set(Context& context, const SetOptions& options) {
+  if (!options.iops_limit && !options.mib_limit && !options.burst) {
+    throw Error(Code::invalid_argument,
+                "nothing is to be set, expected --iops_limit, --mib_limit or --burst");
+  }
+  protocol::SetVolumeRequest request;
+  request.set_name(options.name);
+  if (options.iops_limit) request.set_iops_limit(*options.iops_limit);
+  if (options.mib_limit) request.set_mib_limit(*options.mib_limit);
+  if (options.burst) request.set_burst(*options.burst);
+  Connection connection(find_target(context.options));
+  const auto reply = ask<protocol::SetVolumeReply>(connection, method::kSetVolume, request);
+  print(context, reply.volume(), info_text(reply.volume()));
   return 0;
 }
 
@@ -186,8 +231,30 @@ void add_create(CLI::App& volume, Context& context) {
   command->add_option("--wait", options->wait_seconds, "Seconds to wait until it can be used")
       ->check(CLI::Range(0, 60).description(""))
       ->capture_default_str();
+  command->add_option("--iops_limit", options->iops_limit,
+                      "Requests a second of all its clients; 0: no limit");
+  command->add_option("--mib_limit", options->mib_limit,
+                      "MiB a second of all its clients; 0: no limit");
+  command->add_option("--burst", options->burst,
+                      "Seconds: so long what they do not use is saved up");
   command->callback([&context, options] {
     context.action = [&context, options] { return create(context, *options); };
+  });
+}
+
+void add_set(CLI::App& volume, Context& context) {
+  const auto options = std::make_shared<SetOptions>();
+  CLI::App* command = add_command(volume, "set", "Change what its clients may ask for",
+                                  "datom volume set db --iops_limit 5000 --burst 10");
+  command->add_option("name", options->name, "Name of the volume")->required();
+  command->add_option("--iops_limit", options->iops_limit,
+                      "Requests a second of all its clients; 0: no limit");
+  command->add_option("--mib_limit", options->mib_limit,
+                      "MiB a second of all its clients; 0: no limit");
+  command->add_option("--burst", options->burst,
+                      "Seconds: so long what they do not use is saved up");
+  command->callback([&context, options] {
+    context.action = [&context, options] { return set(context, *options); };
   });
 }
 
@@ -216,6 +283,7 @@ void add_volume_commands(CLI::App& app, Context& context) {
   info_command->add_option("name", *name, "Name of the volume")->required();
   info_command->callback(
       [&context, name] { context.action = [&context, name] { return info(context, *name); }; });
+  add_set(*volume, context);
   add_move_command(*volume, context);
   add_verify_command(*volume, context);
   add_remove(*volume, context);

@@ -399,6 +399,21 @@ Task<protocol::RemoveVolumeReply> ConfigService::remove_volume(
   }
 }
 
+Task<protocol::SetVolumeReply> ConfigService::set_volume(protocol::SetVolumeRequest request) {
+  impl_->role.require_active();
+  const std::string name = request.name();
+  co_await impl_->volumes.set_limits(std::move(request));
+  impl_->log.info("volume.limits_set", {{"volume", name}});
+  protocol::SetVolumeReply reply;
+  try {
+    *reply.mutable_volume() = co_await impl_->info(name);
+  } catch (const Error& error) {
+    throw Error(Code::outcome_unknown, "volume {} has its limits, but how it is cannot be told: {}",
+                name, error.what());
+  }
+  co_return reply;
+}
+
 Task<protocol::MoveVolumeReply> ConfigService::move_volume(protocol::MoveVolumeRequest request) {
   impl_->role.require_active();
   const std::string name = request.name();

@@ -65,6 +65,7 @@ class ConfigService {
   // Throws Error{timeout} if servers that are up do not drop their replica in time; the removal
   // goes on nevertheless.
   runtime::Task<protocol::RemoveVolumeReply> remove_volume(protocol::RemoveVolumeRequest request);
+  runtime::Task<protocol::SetVolumeReply> set_volume(protocol::SetVolumeRequest request);
   runtime::Task<protocol::MoveVolumeReply> move_volume(protocol::MoveVolumeRequest request);
   // Throws Error{timeout} if it is not undone in time; the undoing goes on.
   runtime::Task<protocol::CancelMoveReply> cancel_move(protocol::CancelMoveRequest request);

@@ -46,6 +46,7 @@ void ConfigService::register_handlers(rpc::Router& router) {
   router.on_call(method::kListVolumes, handler(this, &ConfigService::list_volumes));
   router.on_call(method::kVolumeInfo, handler(this, &ConfigService::volume_info));
   router.on_call(method::kRemoveVolume, handler(this, &ConfigService::remove_volume));
+  router.on_call(method::kSetVolume, handler(this, &ConfigService::set_volume));
   router.on_call(method::kMoveVolume, handler(this, &ConfigService::move_volume));
   router.on_call(method::kCancelMove, handler(this, &ConfigService::cancel_move));
   router.on_call(method::kDrainNode, handler(this, &ConfigService::drain_node));

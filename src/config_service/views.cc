@@ -255,6 +255,9 @@ protocol::Volume volume_view(const Domain& domain, const std::string& name,
   view.set_replicas(static_cast<std::uint32_t>(record.replicas.size()));
   view.set_access(std::string(protocol::name(record.access)));
   view.set_removing(record.removing);
+  view.set_iops_limit(record.limits.iops);
+  view.set_mib_limit(record.limits.mib);
+  view.set_burst(record.limits.burst);
   const std::optional<Move> move = move_of(record);
   if (move) view.set_replicas(view.replicas() - 1);
   const auto found = domain.groups.find(record.id.to_string());

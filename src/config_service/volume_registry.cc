@@ -60,6 +60,18 @@ std::optional<Uuid> requested_id(const std::string& text) {
   return id;
 }
 
+void check_limit(std::string_view what, std::uint64_t limit, std::uint64_t most) {
+  if (limit <= most) return;
+  throw Error(Code::invalid_argument, "{} is {}, expected 0 (no limit) to {}", what, limit, most);
+}
+
+protocol::Limits checked(protocol::Limits limits) {
+  check_limit("iops_limit", limits.iops, protocol::kMaxIops);
+  check_limit("mib_limit", limits.mib, protocol::kMaxMib);
+  check_limit("burst", limits.burst, protocol::kMaxBurst);
+  return limits;
+}
+
 Uuid new_uuid(runtime::Random& random) {
   const std::uint64_t high = random.next();
   const std::uint64_t low = random.next();
@@ -76,6 +88,7 @@ VolumeRecord wanted_volume(const protocol::CreateVolumeRequest& request, runtime
   volume.name = request.name();
   volume.size = request.size();
   volume.access = access_of(request.access());
+  volume.limits = checked({request.iops_limit(), request.mib_limit(), request.burst()});
   return volume;
 }
 
@@ -188,6 +201,27 @@ Task<protocol::Volume> VolumeRegistry::info(std::string name) {
   const Answers answers = co_await ask_replicas(loop_, caller_, domain, services_of(domain, record),
                                                 record.id, ask_timeout_);
   co_return volume_view(domain, name, answers);
+}
+
+Task<void> VolumeRegistry::set_limits(protocol::SetVolumeRequest request) {
+  const std::string name = request.name();
+  check_name("volume", name);
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    const Domain domain = co_await read_volume(loop_, client_, domain_, name);
+    const auto found = domain.volumes.find(name);
+    if (found == domain.volumes.end()) no_such_volume(name, domain_);
+    VolumeRecord record = found->second.record;
+    if (request.has_iops_limit()) record.limits.iops = request.iops_limit();
+    if (request.has_mib_limit()) record.limits.mib = request.mib_limit();
+    if (request.has_burst()) record.limits.burst = request.burst();
+    record.limits = checked(record.limits);
+    std::vector<Operation> operations;
+    operations.push_back(
+        Set{paths::volume(domain_, name), record.to_json(), found->second.version});
+    const bool done = co_await commit(client_, std::move(operations));
+    if (done) co_return;
+  }
+  throw Error(Code::unavailable, "setting volume {}: the tree keeps changing, try again", name);
 }
 
 Task<Uuid> VolumeRegistry::begin_removal(std::string name) {

@@ -38,6 +38,10 @@ class VolumeRegistry {
   // As the tree and the volume's servers have it. Error{not_found}.
   runtime::Task<protocol::Volume> info(std::string name);
 
+  // Other limits for its clients; its servers keep to them as soon as they see the record.
+  // Error{not_found}, Error{invalid_argument}.
+  runtime::Task<void> set_limits(protocol::SetVolumeRequest request);
+
   // Decides that the volume goes; from here on it does, whatever happens. Gives its id.
   // Error{not_found}.
   runtime::Task<Uuid> begin_removal(std::string name);

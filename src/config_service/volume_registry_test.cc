@@ -75,6 +75,36 @@ TEST_F(VolumeRegistryTest, CreateRecordsVolumeAndGroupOnDistinctNodes) {
   EXPECT_THAT(under(paths::group_locks("d", volume.id)), IsEmpty());
 }
 
+TEST_F(VolumeRegistryTest, LimitsAreKeptInTheRecordAndWhatIsNotGivenStays) {
+  add_nodes(3);
+  protocol::CreateVolumeRequest request = volume_request("db");
+  request.set_iops_limit(500);
+  ask<protocol::CreateVolumeReply>(method::kCreateVolume, request);
+  EXPECT_EQ(volume_record("db").limits, (protocol::Limits{500, 0, 0}));
+  protocol::SetVolumeRequest other;
+  other.set_name("db");
+  other.set_mib_limit(20);
+  other.set_burst(5);
+  ask<protocol::SetVolumeReply>(method::kSetVolume, other);
+  EXPECT_EQ(volume_record("db").limits, (protocol::Limits{500, 20, 5}));
+  other.set_iops_limit(0);
+  ask<protocol::SetVolumeReply>(method::kSetVolume, other);
+  EXPECT_EQ(volume_record("db").limits, (protocol::Limits{0, 20, 5}));
+}
+
+TEST_F(VolumeRegistryTest, ImpossibleLimitsAreRefused) {
+  add_nodes(3);
+  create_volume("db");
+  protocol::SetVolumeRequest request;
+  request.set_name("db");
+  request.set_burst(protocol::kMaxBurst + 1);
+  const Error error = refusal<protocol::SetVolumeReply>(method::kSetVolume, request);
+  EXPECT_EQ(error.code(), Code::invalid_argument);
+  EXPECT_THAT(error.what(), HasSubstr("burst is 3601, expected 0 (no limit) to 3600"));
+  request.set_name("nobody");
+  EXPECT_EQ(refusal<protocol::SetVolumeReply>(method::kSetVolume, request).code(), Code::not_found);
+}
+
 TEST_F(VolumeRegistryTest, TheLeastUsedServersAreTakenFirst) {
   add_nodes(3);
   create_volume("a", 2);

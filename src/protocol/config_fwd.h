@@ -29,6 +29,8 @@ class GetPropertyRequest;
 class GetPropertyReply;
 class SetPropertyRequest;
 class SetPropertyReply;
+class SetVolumeRequest;
+class SetVolumeReply;
 class MoveVolumeRequest;
 class MoveVolumeReply;
 class CancelMoveRequest;

@@ -18,6 +18,7 @@ class JsonFields {
   // `kind` names the record in messages, e.g. "volume record".
   static JsonFields parse(std::string_view kind, std::string_view text);
 
+  bool has(std::string_view field) const { return find(field) != nullptr; }
   std::string string(std::string_view field) const;
   // A name as valid_name() has it.
   std::string name(std::string_view field) const;

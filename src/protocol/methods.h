@@ -25,6 +25,7 @@ inline constexpr std::uint16_t kCancelMove = 15;
 inline constexpr std::uint16_t kDrainNode = 16;
 inline constexpr std::uint16_t kNodeInfo = 17;
 inline constexpr std::uint16_t kVerifyVolume = 18;
+inline constexpr std::uint16_t kSetVolume = 19;
 
 // volume.proto: asked of a volume server.
 inline constexpr std::uint16_t kReplicaStatus = 100;  // what replicas it keeps and how they are

@@ -244,6 +244,21 @@ ServiceRecord ServiceRecord::from_json(std::string_view text) {
           .nbd_port = decode_port(from, "nbd_port", 0)};
 }
 
+static json::object encode(const Limits& limits) {
+  return {{"iops", limits.iops}, {"mib", limits.mib}, {"burst", limits.burst}};
+}
+
+// Volumes that were made before there were limits have none.
+static Limits decode_limits(const JsonFields& from) {
+  Limits limits;
+  if (!from.has("limits")) return limits;
+  const JsonFields object = from.object("limits");
+  limits.iops = object.number("iops", 0, kMaxIops);
+  limits.mib = object.number("mib", 0, kMaxMib);
+  limits.burst = object.number("burst", 0, kMaxBurst);
+  return limits;
+}
+
 std::string VolumeRecord::to_json() const {
   return json::serialize(json::object{{"id", id.to_string()},
                                       {"name", name},
@@ -254,7 +269,8 @@ std::string VolumeRecord::to_json() const {
                                       {"move_from", text_or_empty(move_from)},
                                       {"move_to", text_or_empty(move_to)},
                                       {"undo_move", undo_move},
-                                      {"removing", removing}});
+                                      {"removing", removing},
+                                      {"limits", encode(limits)}});
 }
 
 VolumeRecord VolumeRecord::from_json(std::string_view text) {
@@ -271,6 +287,7 @@ VolumeRecord VolumeRecord::from_json(std::string_view text) {
   record.undo_move = from.boolean("undo_move");
   record.replicas = decode_replicas(from, "replicas", !record.move_to.is_nil());
   record.removing = from.boolean("removing");
+  record.limits = decode_limits(from);
   return record;
 }
 

@@ -131,6 +131,18 @@ struct LearnerRecord {
   bool operator==(const LearnerRecord&) const = default;
 };
 
+// What clients of a volume may ask for, together; 0: as much as they like.
+struct Limits {
+  std::uint64_t iops = 0;   // requests a second
+  std::uint64_t mib = 0;    // MiB a second, read and written
+  std::uint64_t burst = 0;  // seconds: so long unused limits are saved up
+
+  friend bool operator==(const Limits&, const Limits&) = default;
+};
+inline constexpr std::uint64_t kMaxIops = 100'000'000;
+inline constexpr std::uint64_t kMaxMib = 1'000'000;
+inline constexpr std::uint64_t kMaxBurst = 3600;
+
 struct VolumeRecord {
   Uuid id;
   std::string name;
@@ -147,6 +159,7 @@ struct VolumeRecord {
   bool undo_move = false;
   // Deletion is under way: replicas remove their data, then the record goes.
   bool removing = false;
+  Limits limits;
 
   std::string to_json() const;
   static VolumeRecord from_json(std::string_view text);

@@ -45,6 +45,7 @@ VolumeRecord a_volume() {
   record.move_to = kSecond;
   record.undo_move = true;
   record.removing = true;
+  record.limits = {1000, 50, 10};
   return record;
 }
 
@@ -155,6 +156,7 @@ TEST(Records, VolumeComesBack) {
   EXPECT_EQ(back.move_to, kSecond);
   EXPECT_TRUE(back.undo_move);
   EXPECT_TRUE(back.removing);
+  EXPECT_EQ(back.limits, (Limits{1000, 50, 10}));
 }
 
 TEST(Records, GroupComesBackWithAll64BitsOfItsNumbers) {

@@ -149,10 +149,22 @@ Task<rpc::Message> AttachedClient::attempt(std::string service, const protocol::
     co_return co_await replica->serve(io, std::move(payload));
   }
   // Who is silent for longer does not lead any more.
-  const runtime::Duration limit = seams_.properties->get(properties::kGroupElectionTimeout);
+  const runtime::Duration limit =
+      seams_.properties->get(properties::kGroupElectionTimeout) + wait_of_limits();
   rpc::Message request{io.SerializeAsString(), std::move(payload)};
   co_return co_await seams_.caller->call(std::move(service), protocol::method::kClientIo,
                                          std::move(request), limit);
+}
+
+// So long the volume's limits let a request wait at most, if this is the only client.
+runtime::Duration AttachedClient::wait_of_limits() const {
+  const protocol::VolumeRecord* now = host_.record(volume_.id);
+  const protocol::Limits limits = now != nullptr ? now->limits : protocol::Limits{};
+  double seconds = 0;  // of one request
+  if (limits.iops > 0) seconds = 1.0 / static_cast<double>(limits.iops);
+  if (limits.mib > 0) seconds = std::max(seconds, 1.0 / static_cast<double>(limits.mib));
+  seconds = std::min(seconds * static_cast<double>(under_way_ + 1), 30.0);
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
 }
 
 std::string AttachedClient::choose_leader() {

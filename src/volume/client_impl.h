@@ -51,6 +51,7 @@ class AttachedClient final : public VolumeClient {
                                       Buffer payload);
   void check_open() const;
   std::string choose_leader();
+  runtime::Duration wait_of_limits() const;
   runtime::Task<void> pause(runtime::Duration duration);
   runtime::Task<Op> session();
   runtime::Task<void> change(protocol::IoKind kind, std::uint64_t offset, std::uint64_t length,

@@ -44,6 +44,7 @@ Replica::Impl::Impl(Seams seams_, Shared shared_, protocol::VolumeRecord volume_
       proposal_work(loop()),
       proposal_room(loop()),
       ranges(loop()),
+      throttle(loop()),
       in_flight_changed(loop()),
       attaching(loop()),
       rounds_changed(loop()),
@@ -51,6 +52,7 @@ Replica::Impl::Impl(Seams seams_, Shared shared_, protocol::VolumeRecord volume_
       copy_timer(loop()),
       copy_reads(loop()),
       tasks(loop(), [this](std::exception_ptr error) { fail("working", error); }) {
+  throttle.set(volume.limits);
   make_metrics();
 }
 
@@ -322,6 +324,10 @@ Task<rpc::Message> Replica::newer_blocks(protocol::NewerBlocksRequest request) {
 }
 Task<rpc::Message> Replica::read_blocks(protocol::ReadBlocksRequest request) {
   return impl_->care->read_blocks(std::move(request));
+}
+
+void Replica::set_limits(const protocol::Limits& limits) {
+  impl_->throttle.set(limits);
 }
 
 BlockCare& Replica::care() {

@@ -65,6 +65,8 @@ class Replica {
   // Error{corrupt}, nothing changed.
   void receive(const protocol::GroupMessage& message, Buffer entries);
   void peer_down(const std::string& service);
+  // Of its clients, while it leads.
+  void set_limits(const protocol::Limits& limits);
 
   // A client's request, if this replica leads and serves, else Error{not_leader} naming the leader
   // if it knows one. Error{outcome_unknown}: it stepped down with the request under way. Ranges are

@@ -28,6 +28,7 @@
 #include "volume/op_waiters.h"
 #include "volume/range_locks.h"
 #include "volume/replica.h"
+#include "volume/throttle.h"
 #include "volume/ticks.h"
 
 namespace datom::volume {
@@ -128,6 +129,7 @@ struct Replica::Impl {
   template <typename Value, typename Read>
   Task<Value> read_current(Read read);
   Task<void> check_space(std::uint64_t bytes);
+  Task<void> admit(const protocol::ClientIo& request);
   void check_serves() const;
   void check_leads() const;
   bool serves() const;
@@ -228,6 +230,7 @@ struct Replica::Impl {
   runtime::Event proposal_work;
   runtime::Event proposal_room;
   RangeLocks ranges;
+  Throttle throttle;
   std::set<std::pair<Op, std::uint64_t>> in_flight;  // (session, sequence) under way
   runtime::Event in_flight_changed;
   std::set<Op> closed_sessions;  // of this leadership: by attach entries in its journal

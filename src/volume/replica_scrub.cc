@@ -47,7 +47,7 @@ Task<void> BlockCare::scrub() {
     const runtime::Time now = replica_.loop().now();
     const bool due = pass_under_way_ || !pass_begun_ || now - *pass_begun_ >= kPassInterval;
     if (!due || !may_scrub()) {
-      co_await pause(kIdle);
+      co_await pause(due ? kIdle : *pass_begun_ + kPassInterval - now);
       continue;
     }
     if (!std::exchange(pass_under_way_, true)) pass_begun_ = now;

@@ -152,11 +152,20 @@ Task<Value> Replica::Impl::read_current(Read read) {
   co_return value;
 }
 
+// Within the volume's limits. Who waited may have to ask another leader.
+Task<void> Replica::Impl::admit(const protocol::ClientIo& request) {
+  const bool moves_data =
+      request.kind() == protocol::IO_READ || request.kind() == protocol::IO_WRITE;
+  co_await throttle.admit(Op(request.session()), moves_data ? request.length() : 0);
+  check_serves();
+}
+
 Task<rpc::Message> Replica::Impl::serve_read(protocol::ClientIo request) {
   if (request.length() > protocol::kMaxEntryPayload) {
     throw Error(Code::too_large, "a read of {} bytes, at most {}", request.length(),
                 protocol::kMaxEntryPayload);
   }
+  if (throttle.limited()) co_await admit(request);
   const std::uint64_t from = block_of(request.offset()) * kBlockSize;
   const std::uint64_t end = request.offset() + request.length();
   const std::uint64_t to = (end + kBlockSize - 1) / kBlockSize * kBlockSize;
@@ -278,6 +287,8 @@ Task<rpc::Message> Replica::Impl::serve_change(protocol::ClientIo request, Buffe
     check_serves();
   }
   const InFlight place(in_flight, in_flight_changed, key);
+  // In its place already: asked again, it is not counted again.
+  if (throttle.limited()) co_await admit(request);
   const runtime::Time begun = loop().now();
   const auto length = static_cast<double>(request.length());
   co_await change(std::move(request), std::move(payload));
@@ -415,6 +426,7 @@ void Replica::Impl::abandon_clients() {
   rounds_changed.wake_all();
   in_flight_changed.wake_all();
   proposal_room.wake_all();
+  throttle.abandon();
 }
 
 // Group commit: while one journal write is on its way, what arrives becomes the next one.

@@ -298,7 +298,10 @@ Task<void> VolumeServer::Impl::reconcile(coordination::Client& from,
     co_return;
   }
   co_await clear_for_successor(from, record, *self);
-  if (!replicas.contains(record.id) && !troubles.contains(record.id)) {
+  const auto open = replicas.find(record.id);
+  if (open != replicas.end()) {
+    open->second->set_limits(record.limits);
+  } else if (!troubles.contains(record.id)) {
     co_await open_replica(from, std::move(record), *self);
   }
 }

@@ -53,6 +53,42 @@ TEST_F(Volume, ConcurrentPartialWritesToOneBlockAllTakeEffect) {
   run(client->close());
 }
 
+// Changes the volume's record as the config service does.
+Task<void> limit(coordination::Client& admin, protocol::Limits limits) {
+  const std::string path = protocol::paths::volume(kDomain, "v");
+  const auto node = co_await admin.get(path);
+  auto record = protocol::VolumeRecord::from_json(node->data);
+  record.limits = limits;
+  co_await admin.set(path, record.to_json());
+}
+
+TEST_F(Volume, KeepsToItsLimitsThroughAnyServerAndToOthersAtOnce) {
+  const std::size_t leading = leader();
+  const auto here = attach((leading + 1) % 3);
+  write(*here, 0, filled(4096, 1));
+  run(limit(*admin_, {50, 0, 0}));
+  loop_.advance(100ms);
+  struct Writes {
+    static Task<void> all(VolumeClient& to, runtime::Loop& loop, int many) {
+      runtime::TaskGroup group(loop,
+                               [](std::exception_ptr error) { std::rethrow_exception(error); });
+      for (int i = 0; i < many; ++i) group.spawn(to.write(i * 4096, filled(4096, i + 2)));
+      co_await group.close();
+    }
+  };
+  runtime::Time begun = loop_.now();
+  run(Writes::all(*here, loop_, 200));
+  EXPECT_GE(loop_.now() - begun, 3900ms);
+  EXPECT_LE(loop_.now() - begun, 4500ms);
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(same(read(*here, i * 4096, 4096), filled(4096, i + 2)));
+  run(limit(*admin_, {}));
+  loop_.advance(100ms);
+  begun = loop_.now();
+  run(Writes::all(*here, loop_, 200));
+  EXPECT_LE(loop_.now() - begun, 500ms);
+  run(here->close());
+}
+
 TEST_F(Volume, TrimAndZeroReadAsZerosAndShowInTheExtents) {
   const auto client = attach(leader());
   write(*client, 0, filled(64 << 10, 4));
