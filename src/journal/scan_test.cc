@@ -143,7 +143,7 @@ const std::vector<std::vector<Spec>> kShapes = {
      {EntryKind::trim, 0},
      {EntryKind::write}},
     {{EntryKind::attach, 300}, {EntryKind::write}, {EntryKind::attach, 77}},
-    {{EntryKind::attach, 382}, {EntryKind::trim, 0}, {EntryKind::attach, 254}, {EntryKind::write}},
+    {{EntryKind::attach, 374}, {EntryKind::trim, 0}, {EntryKind::attach, 246}, {EntryKind::write}},
     {{EntryKind::write, kBlockSize, kBlockSize}, {EntryKind::write}},
     {{EntryKind::write, kBlockSize, 300}, {EntryKind::write, kBlockSize, 700}},
     {{EntryKind::trim, 0}, {EntryKind::write, 2 * kBlockSize}, {EntryKind::write}},
@@ -170,7 +170,7 @@ TEST(Scan, FindsEveryEntryOfAnIntactSegment) {
 TEST(Scan, TakesAFullSegmentToItsLastByte) {
   for (const Earlier earlier : kAllEarlier) {
     Bytes bytes(4, earlier);
-    bytes.write({{EntryKind::write, kBlockSize}, {EntryKind::attach, kBlockSize - 256}});
+    bytes.write({{EntryKind::write, kBlockSize}, {EntryKind::attach, kBlockSize - 272}});
     EXPECT_EQ(bytes.frames_end(), 4 * kBlockSize);
     EXPECT_EQ(bytes.scan(bytes.copy()).entries.size(), 2u);
     EXPECT_EQ(bytes.scan(bytes.copy()).tail, Tail::clean);
@@ -257,7 +257,7 @@ TEST(Scan, ALostSectorThatHeldContentCutsItsEntryAndTheRest) {
     const SegmentScan found = bytes.scan(torn);
     EXPECT_EQ(found.tail, Tail::torn);
     ASSERT_EQ(found.entries.size(), 2u);
-    EXPECT_EQ(found.end, begin + 4224);
+    EXPECT_EQ(found.end, begin + 4232);
     EXPECT_EQ(found.content_end, bytes.end());
   }
 }

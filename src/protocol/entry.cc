@@ -156,23 +156,18 @@ ByteView block_of(ByteView body, std::size_t payload_bytes, std::size_t block) {
 
 bool checksums_match(const EntryHeader& header, ByteView body) {
   const std::size_t bytes = checksums_bytes(header.payload_length);
-  if (body.size() != bytes + header.payload_length) return false;
-  return bytes == 0 || checksum(body.first(bytes)) == header.payload_checksum;
+  return body.size() == bytes + header.payload_length &&
+         checksum(body.first(bytes)) == header.payload_checksum;
 }
 
 bool block_matches(const EntryHeader& header, ByteView body, std::size_t block) {
-  const std::uint64_t expected =
-      checksums_bytes(header.payload_length) == 0
-          ? header.payload_checksum
-          : load_le<std::uint64_t>(body.data() + block * sizeof(std::uint64_t));
-  return checksum(block_of(body, header.payload_length, block)) == expected;
+  return checksum(block_of(body, header.payload_length, block)) ==
+         load_le<std::uint64_t>(body.data() + block * sizeof(std::uint64_t));
 }
 
 bool body_matches(const EntryHeader& header, ByteView body) {
   if (!checksums_match(header, body)) return false;
-  // An empty payload has a checksum too.
-  const std::size_t blocks = std::max<std::size_t>(blocks_of(header.payload_length), 1);
-  for (std::size_t block = 0; block < blocks; ++block) {
+  for (std::size_t block = 0; block < blocks_of(header.payload_length); ++block) {
     if (!block_matches(header, body, block)) return false;
   }
   return true;
@@ -181,7 +176,6 @@ bool body_matches(const EntryHeader& header, ByteView body) {
 std::uint64_t seal_body(MutableBytes body, std::size_t payload_bytes) {
   const std::size_t bytes = checksums_bytes(payload_bytes);
   DATOM_CHECK(body.size() == bytes + payload_bytes);
-  if (bytes == 0) return checksum(body);
   for (std::size_t block = 0; block < blocks_of(payload_bytes); ++block) {
     store_le(body.data() + block * sizeof(std::uint64_t),
              checksum(block_of(body, payload_bytes, block)));
@@ -190,22 +184,19 @@ std::uint64_t seal_body(MutableBytes body, std::size_t payload_bytes) {
 }
 
 std::uint64_t Entry::block_checksum(std::size_t block) const {
-  const std::size_t at = block * sizeof(std::uint64_t);
-  if (!checksums.empty()) return load_le<std::uint64_t>(checksums.data() + at);
-  return checksum(block_of(payload.view(), 0, block));
+  if (!checksums.empty()) {
+    return load_le<std::uint64_t>(checksums.data() + block * sizeof(std::uint64_t));
+  }
+  const std::size_t at = block * kBlockSize;
+  return checksum(payload.view().subspan(at, std::min(kBlockSize, payload.size() - at)));
 }
 
 Entry EntryBatch::entry(std::size_t index) const {
   DATOM_CHECK(index < headers.size());
   const EntryHeader& header = headers[index];
   const std::size_t frame = frame_offsets[index];
-  Entry entry;
-  entry.header = header;
-  entry.payload = bytes.slice(frame + header.payload_at(), header.payload_length);
-  const std::size_t several = checksums_bytes(header.payload_length);
-  entry.checksums = several > 0 ? bytes.slice(frame + kEntryHeaderBytes, several)
-                                : bytes.slice(frame + at::payload_checksum, sizeof(std::uint64_t));
-  return entry;
+  return {header, bytes.slice(frame + header.payload_at(), header.payload_length),
+          bytes.slice(frame + kEntryHeaderBytes, checksums_bytes(header.payload_length))};
 }
 
 ByteView EntryBatch::body(std::size_t index) const {

@@ -34,11 +34,11 @@ struct EntryId {
 inline constexpr std::size_t kEntryHeaderBytes = 128;
 inline constexpr std::size_t kMaxEntryPayload = 1 << 20;
 
-// A frame is a header, the checksums of the payload's blocks of 4 KiB if there are several, and the
-// payload.
+// A frame is a header, the checksums of the payload's blocks of 4 KiB, and the payload. That of one
+// block is no multiple of 128 bytes: 511 of them follow each other before the next would begin at a
+// block's start, where the journal has to begin another write.
 constexpr std::size_t checksums_bytes(std::size_t payload_bytes) {
-  const std::size_t blocks = (payload_bytes + kBlockSize - 1) / kBlockSize;
-  return blocks > 1 ? blocks * sizeof(std::uint64_t) : 0;
+  return (payload_bytes + kBlockSize - 1) / kBlockSize * sizeof(std::uint64_t);
 }
 constexpr std::size_t frame_bytes(std::size_t payload_bytes) {
   return kEntryHeaderBytes + checksums_bytes(payload_bytes) + payload_bytes;
@@ -56,7 +56,7 @@ struct EntryHeader {
   std::uint64_t offset = 0;            // bytes; multiple of 4 KiB for write, zero and trim
   std::uint64_t length = 0;            // bytes; multiple of 4 KiB for write, zero and trim
   std::uint32_t payload_length = 0;
-  std::uint64_t payload_checksum = 0;  // of its only block, or of the blocks' checksums
+  std::uint64_t payload_checksum = 0;  // of the checksums of its blocks
   std::uint64_t checksum = 0;  // of the encoded header; filled in by seal_header and decode_header
 
   EntryId id() const { return {term, op, checksum}; }

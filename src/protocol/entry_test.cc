@@ -200,7 +200,7 @@ TEST(EntryHeader, ResemblesASuccessorUnlessAllThatTellsSoIsLost) {
 TEST(EntryBatch, ComesBackFromItsBytes) {
   const EntryBatch built = three_entries();
   EXPECT_EQ(built.bytes.size(), 4 * kBlockSize);
-  EXPECT_THAT(built.frame_offsets, testing::ElementsAre(0, 4224, 4352));
+  EXPECT_THAT(built.frame_offsets, testing::ElementsAre(0, 4232, 4360));
 
   const EntryBatch parsed = parse_batch(copy_of(built), kVolume);
   ASSERT_EQ(parsed.headers.size(), 3u);
@@ -219,7 +219,8 @@ TEST(EntryBatch, ComesBackFromItsBytes) {
 
 TEST(EntryBatch, HoldsAChecksumForEachBlockOfAPayload) {
   EXPECT_EQ(frame_bytes(0), kEntryHeaderBytes);
-  EXPECT_EQ(frame_bytes(kBlockSize), kEntryHeaderBytes + kBlockSize);
+  EXPECT_EQ(frame_bytes(1), kEntryHeaderBytes + 8 + 1);
+  EXPECT_EQ(frame_bytes(kBlockSize), kEntryHeaderBytes + 8 + kBlockSize);
   EXPECT_EQ(frame_bytes(2 * kBlockSize), kEntryHeaderBytes + 16 + 2 * kBlockSize);
   BatchBuilder builder(frame_bytes(kMaxEntryPayload), kVolume);
   Buffer payload = Buffer::allocate(kMaxEntryPayload);
@@ -233,6 +234,13 @@ TEST(EntryBatch, HoldsAChecksumForEachBlockOfAPayload) {
   }
   const Entry bare{entry.header, entry.payload, {}};
   EXPECT_EQ(bare.block_checksum(7), entry.block_checksum(7));
+}
+
+// The journal writes such a batch at once (docs/formats.md, "Journal").
+TEST(EntryBatch, OfManyWritesOfABlockMeetsNoBlockBoundary) {
+  for (std::size_t frames = 1; frames < 512; ++frames) {
+    EXPECT_NE(frames * frame_bytes(kBlockSize) % kBlockSize, 0u) << frames;
+  }
 }
 
 TEST(EntryBatch, OfNoBytesIsEmpty) {
@@ -301,7 +309,7 @@ TEST(BatchBuilder, PadsWithZerosWhateverTheMemoryHeld) {
   builder.add(write_header(10), filled(kBlockSize, 1).view());
   const EntryBatch batch = builder.finish();
   ASSERT_EQ(batch.bytes.size(), 2 * kBlockSize);
-  EXPECT_TRUE(all_zero(batch.bytes.view().subspan(kBlockSize + kEntryHeaderBytes)));
+  EXPECT_TRUE(all_zero(batch.bytes.view().subspan(frame_bytes(kBlockSize))));
 }
 
 }  // namespace
