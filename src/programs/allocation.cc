@@ -25,6 +25,9 @@ constexpr std::size_t kMostBytes = 4 << 20;
 constexpr std::size_t size_of(std::size_t index) {
   return index * kStep + kOwn;
 }
+constexpr std::size_t class_for(std::size_t size) {
+  return size <= size_of(1) ? 1 : (size - kOwn + kStep - 1) / kStep;
+}
 
 class Cache {
  public:
@@ -94,19 +97,21 @@ void* allocate(std::size_t size) {
 }  // namespace
 
 void* operator new(std::size_t size) {
-  const std::size_t index = size <= kOwn + kStep ? 1 : (size - kOwn + kStep - 1) / kStep;
+  const std::size_t index = class_for(size);
   if (index > kClasses) return allocate(size);
   void* const block = cache.take(index);
   return block != nullptr ? block : allocate(size_of(index));
 }
 
-void operator delete(void* block) noexcept {
+// `size`: what was asked for.
+void operator delete(void* block, std::size_t size) noexcept {
   if (block == nullptr) return;
-  // At least what was asked for, whoever did.
-  const std::size_t index = (::malloc_usable_size(block) - kOwn) / kStep;
+  const std::size_t index = class_for(size);
   if (index > kClasses || !cache.give(block, index)) std::free(block);
 }
 
-void operator delete(void* block, std::size_t) noexcept {
-  operator delete(block);
+void operator delete(void* block) noexcept {
+  if (block == nullptr) return;
+  // What malloc has given is at least what was asked for.
+  operator delete(block, (::malloc_usable_size(block) - kOwn) / kStep * kStep + kOwn);
 }
