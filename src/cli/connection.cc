@@ -11,8 +11,8 @@
 #include "coordination/zookeeper/zookeeper.h"
 #include "protocol/records.h"
 #include "rpc/connection_cache.h"
-#include "runtime/socket_network.h"
 #include "runtime/event_loop.h"
+#include "runtime/socket_network.h"
 #include "service/node_file.h"
 
 namespace datom::cli {

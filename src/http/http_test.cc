@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "common/bytes.h"
-#include "runtime/socket_network.h"
 #include "runtime/event_loop.h"
+#include "runtime/socket_network.h"
 #include "runtime/task_group.h"
 
 namespace datom::http {

@@ -8,8 +8,8 @@
 #include "rpc/connection_cache.h"
 #include "rpc/server.h"
 #include "rpc/test_service.h"
-#include "runtime/socket_network.h"
 #include "runtime/event_loop.h"
+#include "runtime/socket_network.h"
 #include "runtime/task_group.h"
 #include "runtime/virtual_loop.h"
 

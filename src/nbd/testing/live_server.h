@@ -14,8 +14,8 @@
 #include "common/check.h"
 #include "nbd/memory_export.h"
 #include "nbd/server.h"
-#include "runtime/socket_network.h"
 #include "runtime/event_loop.h"
+#include "runtime/socket_network.h"
 #include "runtime/wait.h"
 #include "telemetry/log.h"
 
