@@ -104,7 +104,7 @@ Task<void> Replica::Impl::copy_everything(std::string leader) {
   }
   source.base = Op(begin.op());
   source.last = Op(begin.last_op());
-  co_await adopt_base(begin);
+  co_await adopt_base(source, begin);
   log.info("replica.copy",
            {{"leader", leader}, {"newer_than", store->state().copy_from}, {"up_to", source.base}});
   co_await count_blocks(source);
@@ -148,7 +148,7 @@ Task<void> Replica::Impl::copy_pause(runtime::Duration pause) {
 
 // From now on this replica is no base for anybody until the copy is complete: that is durable
 // first. Its journal goes on behind the leader's applied op.
-Task<void> Replica::Impl::adopt_base(protocol::CopyBeginReply begin) {
+Task<void> Replica::Impl::adopt_base(CopySource source, protocol::CopyBeginReply begin) {
   const protocol::EntryId base{Term(begin.term()), Op(begin.op()), begin.checksum()};
   replication::Sessions taken(volume.access);
   taken.decode(begin.sessions());
@@ -161,6 +161,9 @@ Task<void> Replica::Impl::adopt_base(protocol::CopyBeginReply begin) {
     const runtime::Mutex::Holder apply_turn = co_await apply_access.lock();
     const runtime::Mutex::Holder store_turn = co_await superblock.lock();
     if (log_busy || !log_queue.empty()) continue;
+    // The locks may have taken long. A replica that has sealed a later term meanwhile said what it
+    // has: it must not give that up for a leader of the past.
+    check_copy(source);
     if (base.op < store->applied_op()) {
       throw Error(Code::unavailable, "the leader has applied op {}, this replica op {}",
                   base.op.value(), store->applied_op().value());
