@@ -150,7 +150,7 @@ struct Replica::Impl {
   };
   Task<void> copy_from(std::string leader);
   Task<void> copy_everything(std::string leader);
-  Task<void> adopt_base(protocol::CopyBeginReply begin);
+  Task<void> adopt_base(CopySource source, protocol::CopyBeginReply begin);
   Task<void> count_blocks(const CopySource& source);
   Task<Op> copy_blocks(const CopySource& source);
   Task<void> copy_listed(const CopySource& source, std::vector<block_store::BlockNumber> blocks,
