@@ -59,6 +59,8 @@ class Clients {
   runtime::Task<void> use(Attachment& attachment);
   runtime::Task<void> write(Attachment& through, std::uint64_t first, std::uint64_t count);
   runtime::Task<void> read(Attachment& through, std::uint64_t first, std::uint64_t count);
+  // False if nothing was read: the client gave up, or its server went.
+  runtime::Task<bool> try_read(Attachment& through, std::uint64_t first, std::uint64_t count);
   void bound_failed_writes(Attachment& attachment, Moment begun);
   bool alive(const Attachment& attachment) const;
   Moment now() const { return domain_.loop.now().time_since_epoch(); }

@@ -179,6 +179,7 @@ Task<void> Replica::Impl::write_log() {
       const auto next = std::move(log_queue.front());
       log_queue.pop_front();
       const runtime::Mutex::Holder turn = co_await journal_access.lock();
+      if (!trouble.empty()) break;  // a copy failed that was to empty the journal for this
       if (const auto* write = std::get_if<replication::WriteLog>(&next)) {
         co_await journal->append(*write->batch);
         bytes_since_checkpoint += write->batch->bytes.size();
