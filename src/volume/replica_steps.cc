@@ -75,7 +75,9 @@ void Replica::Impl::perform_one(replication::Effect effect) {
       replica.round_commit = it.commit;
       replica.round_running = false;
       replica.rounds_changed.wake_all();
-      if (std::exchange(replica.round_wanted, false)) replica.begin_read_round();
+      // What comes next in the same step may be the end of the leadership, and of who waits.
+      const bool again = std::exchange(replica.round_wanted, false);
+      if (again && replica.group->can_propose()) replica.begin_read_round();
     }
     void operator()(replication::CopyNeeded& it) {
       replica.tasks.spawn(replica.copy_from(it.leader));
