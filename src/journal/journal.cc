@@ -389,7 +389,7 @@ struct Journal::Impl {
     return bytes;
   }
 
-  Task<void> trim_through(Op op, std::uint64_t keep_bytes) {
+  Task<void> trim_through(Op op, std::uint64_t keep_bytes, std::uint64_t spare_bytes) {
     check_usable();
     const runtime::Mutex::Holder holder = co_await layout.lock();
     while (segments.size() > 1 && segments[1]->base.op <= op &&
@@ -399,16 +399,18 @@ struct Journal::Impl {
       segments.pop_front();
       // One after the other, each durably: a crash leaves no gap.
       Change change(*this);
-      co_await give_up(std::move(freed), index.base().op);
+      co_await give_up(std::move(freed), index.base().op, spare_bytes);
       change.done();
     }
   }
 
   // Makes a spare of a segment with entries up to `last`, which has left the journal, or removes
   // it.
-  Task<void> give_up(std::shared_ptr<Segment> segment, Op last) {
+  Task<void> give_up(std::shared_ptr<Segment> segment, Op last, std::uint64_t spare_bytes) {
     const bool being_read = segment.use_count() > 1;
-    if (!segment->recyclable || being_read || spares.size() >= kMaxSpares) {
+    const std::uint64_t most =
+        std::clamp<std::uint64_t>(spare_bytes / segment->bytes, 1, kMaxSpares);
+    if (!segment->recyclable || being_read || spares.size() >= most) {
       co_await remove_segment(files, directory, segment->path);
     } else {
       co_await make_spare(*segment, volume, last);
@@ -576,8 +578,8 @@ Task<EntryBatch> Journal::read(Op first, std::size_t max_bytes) {
 Task<void> Journal::truncate_after(Op last_kept) {
   return impl_->truncate_after(last_kept);
 }
-Task<void> Journal::trim_through(Op op, std::uint64_t keep_bytes) {
-  return impl_->trim_through(op, keep_bytes);
+Task<void> Journal::trim_through(Op op, std::uint64_t keep_bytes, std::uint64_t spare_bytes) {
+  return impl_->trim_through(op, keep_bytes, spare_bytes);
 }
 Task<void> Journal::reset(EntryId base) {
   return impl_->reset(base);

@@ -83,7 +83,9 @@ class Journal {
 
   // Drops whole segments that hold only entries up to `op`, the oldest first, as long as
   // `keep_bytes` of the rest stay (as bytes_kept() counts). Also beside other calls.
-  runtime::Task<void> trim_through(Op op, std::uint64_t keep_bytes = 0);
+  // Of what goes, some files stay for another life: of `spare_bytes` at most, but one.
+  runtime::Task<void> trim_through(Op op, std::uint64_t keep_bytes = 0,
+                                   std::uint64_t spare_bytes = UINT64_MAX);
 
   // Empties the journal: it goes on behind `base`. For a replica that was copied. A crash leaves
   // the old journal or the new one. One at a time, not beside an append or truncation.

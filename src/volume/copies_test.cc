@@ -123,7 +123,7 @@ TEST_F(Copies, AreNotNeededWithinTheRetention) {
   EXPECT_GE(journal_bytes(leading), 24 * kMiB);
   run(change_property("journal.retention_bytes", "1048576"));
   loop_.advance(3s);
-  EXPECT_LE(journal_bytes(leading), 80 * kMiB);  // one segment, and at most eight spares
+  EXPECT_LE(journal_bytes(leading), 24 * kMiB);
   run(servers_[away]->start());
   wait_converged();
   EXPECT_GT(status(away).sync_bytes(), 0u);

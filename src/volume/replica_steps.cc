@@ -352,8 +352,8 @@ Task<void> Replica::Impl::checkpoint(runtime::Mutex::Holder turn) {
 Task<void> Replica::Impl::trim_journal() {
   bytes_since_trim = 0;
   const Op before = journal->base().op;
-  co_await journal->trim_through(pinned(store->checkpoint_op()),
-                                 seams.properties->get(properties::kJournalRetention));
+  const std::uint64_t retention = seams.properties->get(properties::kJournalRetention);
+  co_await journal->trim_through(pinned(store->checkpoint_op()), retention, retention);
   if (journal->base().op > before) group->log_trimmed(journal->base().op);
 }
 
