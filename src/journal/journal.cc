@@ -152,6 +152,7 @@ struct Journal::Impl {
   bool tail_held = false;
   bool failed = false;
   std::exception_ptr background_error;
+  std::function<void(std::exception_ptr)> hears_failure;
   bool spare_tried = false;  // in the background, for the segment being written
 
   bool certain = true;
@@ -175,7 +176,9 @@ struct Journal::Impl {
       if (thrown.code() == Code::no_space) return;
     } catch (...) {
     }
-    if (!background_error) background_error = error;
+    if (background_error) return;
+    background_error = error;
+    if (hears_failure) hears_failure(error);
   }
 
   void check_usable() const {
@@ -285,17 +288,42 @@ struct Journal::Impl {
     }
   }
 
-  // The header goes beside the first write: without it the file is none of the journal's.
+  // The first two writes to a segment, under way at the same time. What they need lives as long as
+  // either does: the append does not wait for the second to end when the first has failed.
+  struct Beginning {
+    Beginning(runtime::Loop& loop, std::shared_ptr<Segment> segment_, Buffer bytes_)
+        : segment(std::move(segment_)), bytes(std::move(bytes_)), decided(loop) {}
+
+    const std::shared_ptr<Segment> segment;
+    const Buffer bytes;
+    std::size_t under_way = 2;
+    std::exception_ptr error;
+    runtime::Event decided;  // one has failed, or both have ended
+  };
+
+  static Task<void> take_part(std::shared_ptr<Beginning> beginning, Task<void> write) {
+    try {
+      co_await std::move(write);
+    } catch (...) {
+      beginning->error = std::current_exception();
+    }
+    --beginning->under_way;
+    if (beginning->error || beginning->under_way == 0) beginning->decided.set();
+  }
+
+  // The header goes beside the first write: without it the file is none of the journal's. Whichever
+  // fails first ends the append, so that a replica whose disk refuses falls silent at once (rule
+  // S1) even where the disk keeps the other write.
   Task<void> append_in_next_segment(const EntryBatch& batch) {
     const std::shared_ptr<Segment> next = co_await take_spare(index.last());
     const std::size_t end = end_of_write(batch, 0);
     Change change(*this);
-    std::exception_ptr error;
-    runtime::TaskGroup first(loop, [&error](std::exception_ptr each) { error = each; });
-    first.spawn(begin_segment(*next, volume, /*origin=*/false));
-    first.spawn(write_content(*next, next->end, batch.bytes.view().first(end)));
-    co_await first.close();
-    if (error) std::rethrow_exception(error);
+    const auto beginning = std::make_shared<Beginning>(loop, next, batch.bytes);
+    background.spawn(take_part(beginning, begin_segment(*next, volume, /*origin=*/false)));
+    background.spawn(
+        take_part(beginning, write_content(*next, next->end, beginning->bytes.view().first(end))));
+    co_await beginning->decided.wait();
+    if (beginning->error) std::rethrow_exception(beginning->error);
     co_await write_from(*next, batch, end);
     change.done();
     segments.push_back(next);
@@ -540,6 +568,9 @@ Task<std::unique_ptr<Journal>> Journal::open(runtime::Filesystem& files, runtime
   co_return journal;
 }
 
+void Journal::on_failure(std::function<void(std::exception_ptr)> hears) {
+  impl_->hears_failure = std::move(hears);
+}
 bool Journal::head_certain() const {
   return impl_->certain;
 }

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,6 +44,11 @@ class Journal {
                                                       runtime::Loop& loop, std::string directory,
                                                       Uuid volume, JournalOptions options);
   ~Journal();
+
+  // `hears` is called on the loop when what the journal does by itself (segments made ahead) fails
+  // in a way that ends it, so that a replica that appends nothing hears of it as well (rule S1).
+  // It may be called from inside any call of the journal, and must not make one.
+  void on_failure(std::function<void(std::exception_ptr)> hears);
 
   // False: entries may be missing at the end that this replica once acknowledged (rule S2). It must
   // not vote or count until a leader has supplied the tail and declare_head_certain() was called.

@@ -4,13 +4,19 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <exception>
 #include <functional>
+#include <optional>
 
 #include "common/error.h"
 #include "journal/segment_header.h"
 #include "journal/world_test.h"
+#include "runtime/faulty_files.h"
 #include "runtime/task_group.h"
+#include "runtime/wait.h"
 
 namespace datom::journal::testing {
 namespace {
@@ -924,15 +930,73 @@ TEST(Journal, AFailedSyncOfAReservationSurfacesAndNothingIsTakenAfterwards) {
   EXPECT_EQ(code_of([&] { world.append({kWrite}); }), Code::io_error);
 }
 
+// The segment that is made ahead cannot be synced.
+runtime::Task<void> fill_beside_a_failing_spare(World* world, std::optional<Code>* heard,
+                                                std::optional<Code>* outcome) {
+  const auto files = runtime::make_faulty_filesystem(
+      runtime::make_memory_filesystem(world->loop(), world->disk()),
+      [](const runtime::FileOperation& operation) { return operation.name == "sync" ? EIO : 0; });
+  const std::unique_ptr<Journal> journal =
+      co_await Journal::open(*files, world->loop(), kDirectory, kVolume, kSmall);
+  journal->on_failure([heard](std::exception_ptr error) {
+    *heard = code_of([&] { std::rethrow_exception(error); });
+  });
+  while (journal->bytes_kept() < kSmall.segment_bytes / 2) {
+    co_await journal->append(make_batch(journal->last(), {kWrite}));
+  }
+  runtime::Timer timer(world->loop());
+  co_await timer.sleep_for(std::chrono::seconds(1));
+  try {
+    co_await journal->append(make_batch(journal->last(), {kWrite}));
+  } catch (const Error& error) {
+    *outcome = error.code();
+  }
+  co_await journal->close();
+}
+
 TEST(Journal, AFailedSyncInTheBackgroundSurfaces) {
   World world;
   world.create();
-  world.open();
-  while (world.journal().bytes_kept() + 8192 < kSmall.segment_bytes / 2) world.append({kWrite});
-  world.append({kWrite});         // begins to prepare the next segment
-  world.disk().fail_next_sync();  // which fails
-  world.loop().run_ready();
-  EXPECT_EQ(code_of([&] { world.append({kWrite}); }), Code::io_error);
+  std::optional<Code> heard;
+  std::optional<Code> outcome;
+  world.run(fill_beside_a_failing_spare(&world, &heard, &outcome));
+  EXPECT_EQ(heard, Code::io_error);
+  EXPECT_EQ(outcome, Code::io_error);
+}
+
+// The header of the second segment is refused, the entries beside it are never answered for.
+runtime::Task<void> append_beside_a_refused_header(World* world, std::optional<Code>* outcome) {
+  bool refuses = false;
+  runtime::Event answers(world->loop());
+  const auto files = runtime::make_faulty_filesystem(
+      runtime::make_memory_filesystem(world->loop(), world->disk()),
+      [&](const runtime::FileOperation& operation) {
+        return refuses && operation.name == "write" && operation.offset == 0 ? EIO : 0;
+      },
+      [&](runtime::FileOperation) -> runtime::Task<void> {
+        if (refuses) co_await answers.wait();
+      });
+  const std::unique_ptr<Journal> journal =
+      co_await Journal::open(*files, world->loop(), kDirectory, kVolume, kSmall);
+  while (journal->bytes_kept() + 2 * kBlockSize <= kSmall.segment_bytes) {
+    co_await journal->append(make_batch(journal->last(), {kWrite}));
+  }
+  refuses = true;
+  try {
+    co_await journal->append(make_batch(journal->last(), {kWrite}));
+  } catch (const Error& error) {
+    *outcome = error.code();
+  }
+  answers.set();
+  co_await journal->close();
+}
+
+TEST(Journal, AnAppendFailsAtOnceThoughItsOtherWriteHangs) {
+  World world;
+  world.create();
+  std::optional<Code> outcome;
+  world.run(append_beside_a_refused_header(&world, &outcome));
+  EXPECT_EQ(outcome, Code::io_error);
 }
 
 // --- a life of everything ---

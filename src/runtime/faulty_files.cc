@@ -14,8 +14,9 @@ void check(const Faults& faults, FileOperation operation) {
 
 class FaultyFile final : public File {
  public:
-  FaultyFile(std::unique_ptr<File> below, std::string path, const Faults& faults)
-      : below_(std::move(below)), path_(std::move(path)), faults_(faults) {}
+  FaultyFile(std::unique_ptr<File> below, std::string path, const Faults& faults,
+             const Holds& holds)
+      : below_(std::move(below)), path_(std::move(path)), faults_(faults), holds_(holds) {}
 
   Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
     check(faults_, {"read", path_, offset, into.size()});
@@ -23,6 +24,7 @@ class FaultyFile final : public File {
   }
   Task<void> write(std::uint64_t offset, ByteView from) override {
     check(faults_, {"write", path_, offset, from.size()});
+    if (holds_) co_await holds_({"write", path_, offset, from.size()});
     co_await below_->write(offset, from);
   }
   Task<void> sync() override {
@@ -47,17 +49,18 @@ class FaultyFile final : public File {
   std::unique_ptr<File> below_;
   const std::string path_;
   const Faults& faults_;
+  const Holds& holds_;
 };
 
 class FaultyFilesystem final : public Filesystem {
  public:
-  FaultyFilesystem(std::unique_ptr<Filesystem> below, Faults faults)
-      : below_(std::move(below)), faults_(std::move(faults)) {}
+  FaultyFilesystem(std::unique_ptr<Filesystem> below, Faults faults, Holds holds)
+      : below_(std::move(below)), faults_(std::move(faults)), holds_(std::move(holds)) {}
 
   Task<std::unique_ptr<File>> open(std::string path, OpenOptions options) override {
     check(faults_, {options.create ? "create" : "open", path});
     std::unique_ptr<File> file = co_await below_->open(path, options);
-    co_return std::make_unique<FaultyFile>(std::move(file), std::move(path), faults_);
+    co_return std::make_unique<FaultyFile>(std::move(file), std::move(path), faults_, holds_);
   }
   Task<std::vector<std::string>> list(std::string directory) override {
     check(faults_, {"list", directory});
@@ -89,13 +92,14 @@ class FaultyFilesystem final : public Filesystem {
  private:
   std::unique_ptr<Filesystem> below_;
   const Faults faults_;
+  const Holds holds_;
 };
 
 }  // namespace
 
-std::unique_ptr<Filesystem> make_faulty_filesystem(std::unique_ptr<Filesystem> below,
-                                                   Faults faults) {
-  return std::make_unique<FaultyFilesystem>(std::move(below), std::move(faults));
+std::unique_ptr<Filesystem> make_faulty_filesystem(std::unique_ptr<Filesystem> below, Faults faults,
+                                                   Holds holds) {
+  return std::make_unique<FaultyFilesystem>(std::move(below), std::move(faults), std::move(holds));
 }
 
 }  // namespace datom::runtime

@@ -1,4 +1,5 @@
-// A file system whose operations fail as a test decides: full disks, read-only ones, bad sectors.
+// A file system whose operations fail or wait as a test decides: full disks, read-only ones, bad
+// sectors, slow ones.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,10 @@ struct FileOperation {
 // An errno, or 0: the operation takes place in `below`.
 using Faults = std::function<int(const FileOperation&)>;
 
-std::unique_ptr<Filesystem> make_faulty_filesystem(std::unique_ptr<Filesystem> below,
-                                                   Faults faults);
+// What a write waits for before it takes place.
+using Holds = std::function<Task<void>(FileOperation)>;
+
+std::unique_ptr<Filesystem> make_faulty_filesystem(std::unique_ptr<Filesystem> below, Faults faults,
+                                                   Holds holds = nullptr);
 
 }  // namespace datom::runtime

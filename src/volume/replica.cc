@@ -94,6 +94,9 @@ Task<void> Replica::Impl::load() {
   apply_blocked = !store->state().base_complete;
   apply_goal = apply_blocked ? store->applied_op() : group->commit();
   while (store->applied_op() < apply_goal) co_await apply_next();
+  journal->on_failure([this](std::exception_ptr error) {
+    if (!stopping) fail("preparing the journal", error);
+  });
   note_applied(store->applied_op());
 }
 
