@@ -18,22 +18,24 @@ namespace {
 
 namespace method = protocol::method;
 
+struct LimitOptions {
+  std::optional<std::uint64_t> iops;
+  std::optional<std::uint64_t> mib;
+  std::optional<std::uint64_t> burst;
+};
+
 struct CreateOptions {
   std::string name;
   std::string size;
   std::uint32_t replicas = 3;
   std::string access = "exclusive";
   std::uint32_t wait_seconds = 30;
-  std::uint64_t iops_limit = 0;
-  std::uint64_t mib_limit = 0;
-  std::uint64_t burst = 0;
+  LimitOptions limits;
 };
 
 struct SetOptions {
   std::string name;
-  std::optional<std::uint64_t> iops_limit;
-  std::optional<std::uint64_t> mib_limit;
-  std::optional<std::uint64_t> burst;
+  LimitOptions limits;
 };
 
 struct RemoveOptions {
@@ -124,6 +126,13 @@ std::string info_text(const protocol::Volume& volume) {
   return facts.text() + "\n" + members_text(volume);
 }
 
+template <typename Request>
+void put_limits(const LimitOptions& limits, Request& request) {
+  if (limits.iops) request.set_iops_limit(*limits.iops);
+  if (limits.mib) request.set_mib_limit(*limits.mib);
+  if (limits.burst) request.set_burst(*limits.burst);
+}
+
 int create(Context& context, const CreateOptions& options) {
   protocol::CreateVolumeRequest request;
   request.set_name(options.name);
@@ -131,9 +140,7 @@ int create(Context& context, const CreateOptions& options) {
   request.set_replicas(options.replicas);
   request.set_access(options.access);
   request.set_wait_ms(options.wait_seconds * 1000);
-  request.set_iops_limit(options.iops_limit);
-  request.set_mib_limit(options.mib_limit);
-  request.set_burst(options.burst);
+  put_limits(options.limits, request);
   runtime::SystemRandom random;
   const std::uint64_t high = random.next();
   request.set_id(Uuid::from_random(high, random.next()).to_string());
@@ -151,15 +158,14 @@ int create(Context& context, const CreateOptions& options) {
 }
 
 int set(Context& context, const SetOptions& options) {
-  if (!options.iops_limit && !options.mib_limit && !options.burst) {
+  const LimitOptions& limits = options.limits;
+  if (!limits.iops && !limits.mib && !limits.burst) {
     throw Error(Code::invalid_argument,
                 "nothing is to be set, expected --iops_limit, --mib_limit or --burst");
   }
   protocol::SetVolumeRequest request;
   request.set_name(options.name);
-  if (options.iops_limit) request.set_iops_limit(*options.iops_limit);
-  if (options.mib_limit) request.set_mib_limit(*options.mib_limit);
-  if (options.burst) request.set_burst(*options.burst);
+  put_limits(limits, request);
   Connection connection(find_target(context.options));
   const auto reply = ask<protocol::SetVolumeReply>(connection, method::kSetVolume, request);
   print(context, reply.volume(), info_text(reply.volume()));
@@ -215,6 +221,13 @@ int remove(Context& context, const RemoveOptions& options) {
   return 0;
 }
 
+void add_limit_options(CLI::App& command, LimitOptions& limits) {
+  command.add_option("--iops_limit", limits.iops,
+                     "Requests a second of all its clients; 0: no limit");
+  command.add_option("--mib_limit", limits.mib, "MiB a second of all its clients; 0: no limit");
+  command.add_option("--burst", limits.burst, "Seconds: so long what they do not use is saved up");
+}
+
 void add_create(CLI::App& volume, Context& context) {
   const auto options = std::make_shared<CreateOptions>();
   CLI::App* command = add_command(volume, "create", "Make a volume",
@@ -231,12 +244,7 @@ void add_create(CLI::App& volume, Context& context) {
   command->add_option("--wait", options->wait_seconds, "Seconds to wait until it can be used")
       ->check(CLI::Range(0, 60).description(""))
       ->capture_default_str();
-  command->add_option("--iops_limit", options->iops_limit,
-                      "Requests a second of all its clients; 0: no limit");
-  command->add_option("--mib_limit", options->mib_limit,
-                      "MiB a second of all its clients; 0: no limit");
-  command->add_option("--burst", options->burst,
-                      "Seconds: so long what they do not use is saved up");
+  add_limit_options(*command, options->limits);
   command->callback([&context, options] {
     context.action = [&context, options] { return create(context, *options); };
   });
@@ -247,12 +255,7 @@ void add_set(CLI::App& volume, Context& context) {
   CLI::App* command = add_command(volume, "set", "Change what its clients may ask for",
                                   "datom volume set db --iops_limit 5000 --burst 10");
   command->add_option("name", options->name, "Name of the volume")->required();
-  command->add_option("--iops_limit", options->iops_limit,
-                      "Requests a second of all its clients; 0: no limit");
-  command->add_option("--mib_limit", options->mib_limit,
-                      "MiB a second of all its clients; 0: no limit");
-  command->add_option("--burst", options->burst,
-                      "Seconds: so long what they do not use is saved up");
+  add_limit_options(*command, options->limits);
   command->callback([&context, options] {
     context.action = [&context, options] { return set(context, *options); };
   });

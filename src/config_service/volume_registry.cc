@@ -203,43 +203,38 @@ Task<protocol::Volume> VolumeRegistry::info(std::string name) {
   co_return volume_view(domain, name, answers);
 }
 
-Task<void> VolumeRegistry::set_limits(protocol::SetVolumeRequest request) {
-  const std::string name = request.name();
+Task<VolumeRecord> VolumeRegistry::change(std::string name,
+                                          std::function<void(VolumeRecord&)> alter) {
   check_name("volume", name);
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     const Domain domain = co_await read_volume(loop_, client_, domain_, name);
     const auto found = domain.volumes.find(name);
     if (found == domain.volumes.end()) no_such_volume(name, domain_);
     VolumeRecord record = found->second.record;
+    alter(record);
+    if (record.to_json() == found->second.record.to_json()) co_return record;
+    std::vector<Operation> operations;
+    operations.push_back(
+        Set{paths::volume(domain_, name), record.to_json(), found->second.version});
+    const bool done = co_await commit(client_, std::move(operations));
+    if (done) co_return record;
+  }
+  throw Error(Code::unavailable, "changing volume {}: the tree keeps changing, try again", name);
+}
+
+Task<void> VolumeRegistry::set_limits(protocol::SetVolumeRequest request) {
+  co_await change(request.name(), [&request](VolumeRecord& record) {
     if (request.has_iops_limit()) record.limits.iops = request.iops_limit();
     if (request.has_mib_limit()) record.limits.mib = request.mib_limit();
     if (request.has_burst()) record.limits.burst = request.burst();
     record.limits = checked(record.limits);
-    std::vector<Operation> operations;
-    operations.push_back(
-        Set{paths::volume(domain_, name), record.to_json(), found->second.version});
-    const bool done = co_await commit(client_, std::move(operations));
-    if (done) co_return;
-  }
-  throw Error(Code::unavailable, "setting volume {}: the tree keeps changing, try again", name);
+  });
 }
 
 Task<Uuid> VolumeRegistry::begin_removal(std::string name) {
-  check_name("volume", name);
-  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
-    const Domain domain = co_await read_volume(loop_, client_, domain_, name);
-    const auto found = domain.volumes.find(name);
-    if (found == domain.volumes.end()) no_such_volume(name, domain_);
-    VolumeRecord record = found->second.record;
-    if (record.removing) co_return record.id;
-    record.removing = true;
-    std::vector<Operation> operations;
-    operations.push_back(
-        Set{paths::volume(domain_, name), record.to_json(), found->second.version});
-    const bool done = co_await commit(client_, std::move(operations));
-    if (done) co_return record.id;
-  }
-  throw Error(Code::unavailable, "removing volume {}: the tree keeps changing, try again", name);
+  const VolumeRecord record =
+      co_await change(std::move(name), [](VolumeRecord& volume) { volume.removing = true; });
+  co_return record.id;
 }
 
 Task<std::vector<Operation>> VolumeRegistry::deletion(const VolumeRecord& volume,

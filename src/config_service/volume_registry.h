@@ -1,6 +1,8 @@
 // The volumes of a domain: making them, removing them, and how they are.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -54,6 +56,10 @@ class VolumeRegistry {
  private:
   runtime::Task<std::vector<std::string>> place(const Domain& domain, std::uint32_t replicas,
                                                 std::uint64_t size);
+  // Writes the record as `alter` leaves it, which may be asked again for a newer one; gives what is
+  // there then. Error{not_found}, and what `alter` throws.
+  runtime::Task<protocol::VolumeRecord> change(std::string name,
+                                               std::function<void(protocol::VolumeRecord&)> alter);
   runtime::Task<std::vector<coordination::Operation>> deletion(const protocol::VolumeRecord& volume,
                                                                coordination::Version version);
 

@@ -93,7 +93,7 @@ struct Replica::Impl {
   Task<void> checkpoint(runtime::Mutex::Holder superblock);
   Task<void> trim_journal();
   bool trim_due() const;
-  Task<void> trim_in_house();
+  Task<void> trim_in_background();
   void keep_house();
   void receive(const protocol::GroupMessage& message, Buffer entries);
   void compare_fingerprint(const protocol::Append& append);

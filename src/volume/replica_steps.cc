@@ -187,8 +187,8 @@ Task<void> Replica::Impl::write_log() {
         bytes_since_checkpoint += write->batch->bytes.size();
         bytes_since_trim += write->batch->bytes.size();
         // Little by little, so that what is freed is what comes next.
-        if (bytes_since_trim >= options.journal.segment_bytes && !stopping) {
-          tasks.spawn(trim_journal());
+        if (bytes_since_trim >= options.journal.segment_bytes && !stopping && !trimming) {
+          tasks.spawn(trim_in_background());
         }
         perform(group->log_written(now(), write->batch->headers.back().id()));
       } else {
@@ -367,7 +367,7 @@ void Replica::Impl::keep_house() {
   applied_gauge->set(static_cast<double>(store->applied_op().value()));
   space_left = 0;  // looked up anew by the next write
   group->configure(now(), group_options());
-  if (trim_due()) tasks.spawn(trim_in_house());
+  if (trim_due()) tasks.spawn(trim_in_background());
 }
 
 // Whether something lies below the checkpoint that need not be kept.
@@ -377,7 +377,7 @@ bool Replica::Impl::trim_due() const {
          journal->bytes_kept() > seams.properties->get(properties::kJournalRetention);
 }
 
-Task<void> Replica::Impl::trim_in_house() {
+Task<void> Replica::Impl::trim_in_background() {
   trimming = true;
   std::exception_ptr error;
   try {
