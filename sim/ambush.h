@@ -1,5 +1,5 @@
-// Faults at the moments that matter: a message of the protocol sets one off, and it strikes who
-// sent it or whom it is for, at once or a little later.
+// Faults at the moments that matter: a message of the protocol sets one off, or two at once, and
+// they strike who sent it or whom it is for, at once or a little later.
 #pragma once
 
 #include <cstdint>
@@ -41,38 +41,48 @@ class Ambushes {
     answers,    // of a follower to it
     in_step,    // the follower's acks begin to count
     appends,    // an entry is sent
+    attaches,   // one that opens a session
     configures  // the first word of another configuration
   };
   static constexpr unsigned kMoments = static_cast<unsigned>(Moment::configures) + 1;
-  enum class Deed : unsigned { crash, freeze, cut, hold, island, stall };
-  static constexpr unsigned kDeeds = static_cast<unsigned>(Deed::stall) + 1;
+  enum class Deed : unsigned { crash, freeze, cut, hold, island, stall, sever };
+  static constexpr unsigned kDeeds = static_cast<unsigned>(Deed::sever) + 1;
   enum class Crash : unsigned {
     heard,    // the peers' connections break
     unheard,  // they do not, as when the power is gone
     held,     // what it sent last, and that it is gone, arrives later
     late      // what is sent to it arrives when it is back
   };
+  struct Strike {
+    bool sender = false;  // at who sent the message, else at whom it is for
+    Deed deed{};
+    runtime::Duration after{};
+    runtime::Duration how_long{};
+    runtime::Duration away{};    // of a process that crashed
+    runtime::Duration linger{};  // of its nodes
+    Crash crash{};
+    bool told = false;  // those on the other side of a cut hear that the connection is gone
+    std::uint64_t spared = 0;
+  };
   struct Ambush {
     runtime::Time from{};
     Moment moment{};
     std::uint64_t left = 0;  // so many such moments pass by
-    bool sender = false;     // it strikes who sent the message, else whom it is for
-    Deed deed{};
-    runtime::Duration after{};
-    runtime::Duration how_long{};
-    runtime::Duration linger{};
-    Crash crash{};
-    std::uint64_t spared = 0;
+    std::vector<Strike> strikes;
   };
 
-  std::set<Moment> moments_of(const protocol::GroupMessage& message, bool entries);
+  Strike draw_strike(Moment moment);
+  runtime::Duration up_to(runtime::Duration most);
+  std::set<Moment> moments_of(const protocol::GroupMessage& message, const Buffer& entries);
   std::optional<std::size_t> server_of(const Uuid& replica) const;
-  void strike(const Ambush& ambush, std::size_t at, std::size_t other);
-  runtime::Task<void> crash(Ambush ambush, std::size_t at);
-  runtime::Task<void> cut(Ambush ambush, std::size_t at, std::size_t other);
-  runtime::Task<void> hold(Ambush ambush, std::size_t at);
-  runtime::Task<void> island(Ambush ambush, std::size_t at);
-  runtime::Task<void> stall(Ambush ambush, std::size_t at);
+  void strike(const Strike& strike, std::size_t at, std::size_t other);
+  runtime::Task<void> crash(Strike strike, std::size_t at);
+  runtime::Task<void> cut(Strike strike, std::size_t at, std::size_t other);
+  runtime::Task<void> hold(Strike strike, std::size_t at);
+  runtime::Task<void> island(Strike strike, std::size_t at);
+  runtime::Task<void> stall(Strike strike, std::size_t at);
+  runtime::Task<void> sever(Strike strike, std::size_t at);
+  void break_connections(std::size_t at);
   void hold_back(std::size_t at, bool what_it_sends, runtime::Duration how_long);
   void separate(std::size_t at, bool both_ways, bool apart);
 

@@ -15,6 +15,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::size_t kClients = 4;
+constexpr std::uint64_t kHotBlocks = 6;
 constexpr std::size_t kUnderWay = 4;  // writes of a client at once, and as many reads
 constexpr runtime::Duration kLook = 2ms;
 constexpr runtime::Duration kPatience = 5s;  // with a server that does not take it
@@ -136,7 +137,7 @@ Task<void> Clients::use(Attachment& attachment) {
     // While writes wait for a quorum, reads go on: a leader that is none any more must not serve
     // them.
     const bool reads = random_.below(100) < 40 || attachment.writing >= kUnderWay;
-    const std::uint64_t first = random_.below(kBlocks);
+    const std::uint64_t first = block();
     const std::uint64_t count = 1 + random_.below(std::min<std::uint64_t>(3, kBlocks - first));
     requests.spawn(reads ? read(attachment, first, count) : write(attachment, first, count));
     co_await domain_.pause(std::chrono::microseconds(random_.below(20000)));
@@ -147,12 +148,24 @@ Task<void> Clients::use(Attachment& attachment) {
       if (domain_.loop.now() > limit) co_return;
       if (domain_.loop.now() < again) continue;
       again += kStuck;
-      requests.spawn(read(attachment, random_.below(kBlocks), 1));
+      requests.spawn(read(attachment, block(), 1));
     }
   }
-  // Some clients wait for their answers, some just go.
+  // Some clients wait for their answers, and read meanwhile, some just go.
   const bool waits = random_.below(2) == 0;
-  while (waits && requests.running() > 0 && alive(attachment)) co_await domain_.pause(kLook);
+  runtime::Time again = domain_.loop.now();
+  while (waits && requests.running() > 0 && alive(attachment)) {
+    co_await domain_.pause(kLook);
+    if (attachment.writing == 0 || finishing_ || domain_.loop.now() < again) continue;
+    if (attachment.reading < kUnderWay) requests.spawn(read(attachment, block(), 1));
+    again = domain_.loop.now() + std::chrono::microseconds(random_.below(100000));
+  }
+}
+
+// Most are written all the time, some are left alone for long.
+std::uint64_t Clients::block() {
+  const bool cold = random_.below(12) == 0;
+  return cold ? kHotBlocks + random_.below(kBlocks - kHotBlocks) : random_.below(kHotBlocks);
 }
 
 Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_t count) {

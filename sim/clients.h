@@ -57,6 +57,7 @@ class Clients {
   runtime::Task<void> until_opened(const Attachment& attachment);
   runtime::Task<void> leave(std::unique_ptr<Attachment> attachment);
   runtime::Task<void> use(Attachment& attachment);
+  std::uint64_t block();
   runtime::Task<void> write(Attachment& through, std::uint64_t first, std::uint64_t count);
   runtime::Task<void> read(Attachment& through, std::uint64_t first, std::uint64_t count);
   // False if nothing was read: the client gave up, or its server went.

@@ -22,7 +22,7 @@
 namespace datom::sim {
 
 inline constexpr std::size_t kReplicas = 3;
-inline constexpr std::uint64_t kBlocks = 8;  // that clients use: few, so that operations meet
+inline constexpr std::uint64_t kBlocks = 12;  // that clients use: few, so that operations meet
 inline constexpr std::uint64_t kVolumeSize = 16 << 20;
 
 class Domain {

@@ -88,6 +88,18 @@ void Network::clog(const std::string& from, const std::string& to, runtime::Time
   clogged = std::max(clogged, until);
 }
 
+void Network::sever(const std::string& one, const std::string& other) {
+  ++severed_;
+  for (const auto& [here, there] : {std::pair(one, other), std::pair(other, one)}) {
+    const auto found = services_.find(here);
+    if (found == services_.end()) continue;
+    const std::uint64_t incarnation = found->second.incarnation;
+    loop_.start_timer(loop_.now() + delay(), [this, to = here, incarnation, gone = there] {
+      post_to(to, incarnation, [gone](Endpoint& endpoint) { endpoint.peer_went_down(gone); });
+    });
+  }
+}
+
 void Network::heal() {
   cuts_.clear();
   clogged_until_.clear();
@@ -112,6 +124,7 @@ void Network::count_faults(Verdict& verdict) const {
   verdict.count("message repeated", repeated_);
   verdict.count("message reordered", reordered_);
   verdict.count("message replayed", replayed_);
+  verdict.count("connection broken", severed_);
 }
 
 runtime::Duration Network::delay() {
@@ -122,7 +135,8 @@ runtime::Duration Network::delay() {
 runtime::Time Network::arrival(const Link& link) {
   const runtime::Time at = loop_.now() + delay();
   const auto clogged = clogged_until_.find(link);
-  return clogged == clogged_until_.end() ? at : std::max(at, clogged->second);
+  if (clogged == clogged_until_.end() || clogged->second <= at) return at;
+  return clogged->second + delay();
 }
 
 // In that process, if it still lives when it gets to it.

@@ -41,6 +41,8 @@ class Network {
   void mend(const std::string& from, const std::string& to);
   // What is sent from one to the other arrives after `until`.
   void clog(const std::string& from, const std::string& to, runtime::Time until);
+  // The connections between the two break: each of them hears that the other one is gone.
+  void sever(const std::string& one, const std::string& other);
   void heal();
 
   // Hears every one-way message as it is sent, and as it arrives.
@@ -95,6 +97,7 @@ class Network {
   std::uint64_t repeated_ = 0;
   std::uint64_t reordered_ = 0;
   std::uint64_t replayed_ = 0;
+  std::uint64_t severed_ = 0;
 };
 
 class Network::Endpoint final : public rpc::Caller {
