@@ -561,5 +561,22 @@ TEST_F(DiskTrouble, AnEntryOfTheJournalThatCannotBeReadMakesTheFollowerCopyBlock
   EXPECT_TRUE(verify(false, true).equal());
 }
 
+// What it lost is applied here and on the others: it is no reason to give up the replica.
+TEST_F(DiskTrouble, AJournalThatEndsBelowTheCheckpointIsSuppliedByTheLeader) {
+  const Buffer data = write_first_megabyte();
+  const std::size_t at = follower();
+  run(servers_[at]->stop());  // with a checkpoint of everything
+  const std::uint64_t checkpoint = status(leader()).applied_op();
+  servers_[at]->disk().flip_bit(servers_[at]->directory() + "/journal/0000000001.segment", 300000,
+                                1);
+  run(servers_[at]->start());
+  EXPECT_EQ(status(at).trouble(), "");
+  EXPECT_LT(status(at).last_op(), checkpoint);
+  EXPECT_GE(status(at).applied_op(), checkpoint);
+  wait_converged();
+  EXPECT_EQ(status(at).last_op(), status(leader()).last_op());
+  EXPECT_TRUE(verify(false, true).equal());
+}
+
 }  // namespace
 }  // namespace datom::volume

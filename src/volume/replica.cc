@@ -127,7 +127,9 @@ void Replica::Impl::check_files() const {
   }
   if (!state.base_complete) return;  // it is copied anew in any case
   const Op checkpoint = store->checkpoint_op();
-  if (journal->base().op > checkpoint || journal->last().op < checkpoint) {
+  // What the disk lost at the end, below the checkpoint too, comes from a leader again.
+  const bool ends_early = journal->last().op < checkpoint && journal->head_certain();
+  if (journal->base().op > checkpoint || ends_early) {
     throw Error(Code::corrupt, "{}: the journal holds ops {} to {}, the checkpoint is at op {}",
                 options.directory, journal->first_op().value(), journal->last().op.value(),
                 checkpoint.value());
@@ -152,7 +154,7 @@ replication::Options Replica::Impl::group_options() const {
   replication::Options now_in_force;
   now_in_force.heartbeat = seams.properties->get(properties::kGroupHeartbeat);
   now_in_force.election_timeout = seams.properties->get(properties::kGroupElectionTimeout);
-  now_in_force.window_bytes = 4 * options.journal.max_batch_bytes;
+  now_in_force.window_bytes = window_bytes();
   now_in_force.read_bytes = options.journal.max_batch_bytes / 4;
   now_in_force.lease = seams.properties->get(properties::kGroupLease);
   return now_in_force;
@@ -346,6 +348,18 @@ bool Replica::serves() const {
 protocol::ReplicaStatus Replica::status() const {
   return impl_->status();
 }
+
+std::vector<Held> Replica::held() const {
+  const Impl& impl = *impl_;
+  const std::uint64_t batch = impl.options.journal.max_batch_bytes;
+  const std::uint64_t entry = protocol::frame_bytes(protocol::kMaxEntryPayload);
+  return {{"bytes of entries in memory", impl.recent_bytes, 2 * batch},
+          {"bytes that wait for the journal", impl.unwritten_bytes, impl.most_unwritten()},
+          {"bytes of changes to be proposed", impl.queued_bytes, kMaxQueuedBytes + entry},
+          {"sessions", impl.sessions.all().size(), replication::kMaxSessions},
+          {"sessions closed ahead", impl.closed_sessions.size(), replication::kMaxSessions}};
+}
+
 const protocol::VolumeRecord& Replica::volume() const {
   return impl_->volume;
 }

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "journal/journal.h"
 #include "protocol/group_messages.h"
@@ -91,6 +92,7 @@ class Replica {
   std::string leader() const;
   bool serves() const;
   protocol::ReplicaStatus status() const;
+  std::vector<Held> held() const;
   const protocol::VolumeRecord& volume() const;
   const protocol::ReplicaRecord& self() const;
 

@@ -186,9 +186,7 @@ Task<void> Replica::Impl::adopt_base(CopySource source, protocol::CopyBeginReply
     recent_bytes = 0;
     for (const auto& queued : log_queue) {
       const auto* write = std::get_if<replication::WriteLog>(&queued);
-      if (write == nullptr) continue;
-      recent_batches.push_back(write->batch);
-      recent_bytes += write->batch->bytes.size();
+      if (write != nullptr) keep_recent(write->batch);
     }
     fingerprints.clear();
     apply_goal = base.op;  // what was known to be committed behind it comes again

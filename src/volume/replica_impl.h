@@ -96,6 +96,8 @@ struct Replica::Impl {
   Task<void> trim_in_background();
   void keep_house();
   void receive(const protocol::GroupMessage& message, Buffer entries);
+  std::size_t most_unwritten() const;
+  void keep_recent(replication::Batch batch);
   void compare_fingerprint(const protocol::Append& append);
 
   // ---- replica_serve.cc
@@ -178,6 +180,7 @@ struct Replica::Impl {
   Task<rpc::Message> read_blocks(protocol::ReadBlocksRequest request);
 
   runtime::Loop& loop() const { return *seams.loop; }
+  std::size_t window_bytes() const { return 4 * options.journal.max_batch_bytes; }
   replication::Instant now() const { return seams.loop->now().time_since_epoch(); }
 
   const Seams seams;
@@ -200,6 +203,7 @@ struct Replica::Impl {
   std::deque<std::variant<replication::WriteLog, replication::TruncateLog>> log_queue;
   runtime::Event log_work;
   bool log_busy = false;
+  std::size_t unwritten_bytes = 0;     // of entries in `log_queue`, or being written
   runtime::Mutex journal_access;       // append, truncate, reset exclude each other
   std::uint64_t bytes_since_trim = 0;  // appended
 

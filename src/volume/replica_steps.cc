@@ -37,13 +37,8 @@ void Replica::Impl::perform_one(replication::Effect effect) {
       replica.tasks.spawn(replica.save_promise(it.term));
     }
     void operator()(replication::WriteLog& it) {
-      replica.recent_batches.push_back(it.batch);
-      replica.recent_bytes += it.batch->bytes.size();
-      const std::size_t most = 2 * replica.options.journal.max_batch_bytes;
-      while (replica.recent_bytes > most && replica.recent_batches.size() > 1) {
-        replica.recent_bytes -= replica.recent_batches.front()->bytes.size();
-        replica.recent_batches.pop_front();
-      }
+      replica.keep_recent(it.batch);
+      replica.unwritten_bytes += it.batch->bytes.size();
       replica.log_queue.push_back(it);
       replica.log_work.set();
     }
@@ -121,7 +116,8 @@ void Replica::Impl::send(replication::Send message) {
 void Replica::Impl::receive(const protocol::GroupMessage& message, Buffer entries) {
   if (!trouble.empty() || stopping) return;
   replication::Batch batch;
-  if (!entries.empty()) {
+  // What does not fit is as good as lost on the way: the leader sends it again.
+  if (!entries.empty() && unwritten_bytes + entries.size() <= most_unwritten()) {
     batch = std::make_shared<const protocol::EntryBatch>(
         protocol::parse_batch(std::move(entries), volume.id));
   }
@@ -129,6 +125,12 @@ void Replica::Impl::receive(const protocol::GroupMessage& message, Buffer entrie
     compare_fingerprint(*append);
   }
   perform(group->receive(now(), message, std::move(batch)));
+}
+
+// A leader sends a window ahead of the acks, and one batch. More comes only from several leaders,
+// one after the other, or from one that began anew after a loss.
+std::size_t Replica::Impl::most_unwritten() const {
+  return window_bytes() + options.journal.max_batch_bytes;
 }
 
 // The proof that replicas are equal: same op, same fingerprint.
@@ -190,6 +192,7 @@ Task<void> Replica::Impl::write_log() {
         if (bytes_since_trim >= options.journal.segment_bytes && !stopping && !trimming) {
           tasks.spawn(trim_in_background());
         }
+        unwritten_bytes -= write->batch->bytes.size();
         perform(group->log_written(now(), write->batch->headers.back().id()));
       } else {
         co_await journal->truncate_after(std::get<replication::TruncateLog>(next).last_kept);
@@ -200,6 +203,15 @@ Task<void> Replica::Impl::write_log() {
     error = std::current_exception();
   }
   if (error) fail("writing the journal", error);
+}
+
+void Replica::Impl::keep_recent(replication::Batch batch) {
+  recent_bytes += batch->bytes.size();
+  recent_batches.push_back(std::move(batch));
+  while (recent_bytes > 2 * options.journal.max_batch_bytes && recent_batches.size() > 1) {
+    recent_bytes -= recent_batches.front()->bytes.size();
+    recent_batches.pop_front();
+  }
 }
 
 // A batch in memory that begins with that op; nullptr if there is none.

@@ -744,6 +744,14 @@ std::vector<protocol::VolumeRecord> VolumeServer::volumes() const {
   return all;
 }
 
+std::vector<Held> VolumeServer::held() const {
+  std::vector<Held> all;
+  for (const auto& [uuid, one] : impl_->replicas) {
+    for (const Held& held : one->held()) all.push_back(held);
+  }
+  return all;
+}
+
 // A volume that was created a moment ago may not be known yet: coordination is asked, and the rest
 // of this server learns of it as of any other.
 Task<std::optional<protocol::VolumeRecord>> VolumeServer::find(std::string name) {

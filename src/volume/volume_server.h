@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "coordination/client.h"
@@ -50,6 +51,13 @@ struct VolumeServerOptions {
   journal::JournalOptions journal;
 };
 
+// What a replica holds, against what it promises to hold at most.
+struct Held {
+  std::string_view what;
+  std::uint64_t is = 0;
+  std::uint64_t at_most = 0;
+};
+
 class VolumeServer {
  public:
   VolumeServer(Seams seams, VolumeServerOptions options);
@@ -82,6 +90,9 @@ class VolumeServer {
   runtime::Task<std::optional<protocol::VolumeRecord>> find(std::string name);
   // Attaches a client to a volume of this shard. Error{not_found}.
   runtime::Task<std::unique_ptr<VolumeClient>> attach(std::string name);
+
+  // Of the replicas of this shard.
+  std::vector<Held> held() const;
 
   runtime::Loop& loop();
 

@@ -53,6 +53,7 @@ using SessionPtr = std::shared_ptr<Session>;
 struct MemoryTree::Impl {
   std::mutex mutex;
   std::function<void(const std::string&)> on_persistent_change;
+  std::function<void(const memory::Commit&)> on_commit;
   Tree tree;
   std::map<std::int64_t, SessionPtr> sessions;  // the open ones
   std::int64_t next_session = 1;
@@ -98,7 +99,9 @@ std::vector<OperationResult> MemoryTree::Impl::write(const std::vector<Operation
 
 void MemoryTree::Impl::commit(Transaction& transaction) {
   if (transaction.persistent() && on_persistent_change) on_persistent_change(tree.to_json());
-  for (const Change& change : transaction.commit()) fire(change);
+  const memory::Commit commit = transaction.commit();
+  for (const Change& change : commit.changes) fire(change);
+  if (on_commit) on_commit(commit);
 }
 
 void MemoryTree::Impl::fire(const Change& change) {
@@ -401,6 +404,11 @@ void MemoryTree::load(const std::string& json) {
   const std::lock_guard lock(impl_->mutex);
   DATOM_CHECK(impl_->tree.empty());
   impl_->tree.load_json(json);
+}
+
+void MemoryTree::on_commit(std::function<void(const memory::Commit&)> observer) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->on_commit = std::move(observer);
 }
 
 std::unique_ptr<Client> MemoryTree::open_session(runtime::Loop& loop) {

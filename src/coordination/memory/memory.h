@@ -10,6 +10,10 @@
 
 namespace datom::coordination {
 
+namespace memory {
+struct Commit;
+}
+
 // The tree and its sessions. Thread-safe; outlives its clients.
 class MemoryTree {
  public:
@@ -21,6 +25,10 @@ class MemoryTree {
 
   // Loads what on_persistent_change was given. Throws Error{corrupt}. REQUIRES: the tree is empty.
   void load(const std::string& json);
+
+  // Hears each transaction right after it has happened, under the tree's lock: it notes it and
+  // returns. Set before the first session; may be empty.
+  void on_commit(std::function<void(const memory::Commit&)> observer);
 
   // A new session, and a client of it on `loop`.
   std::unique_ptr<Client> open_session(runtime::Loop& loop);

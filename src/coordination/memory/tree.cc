@@ -44,10 +44,16 @@ Transaction::~Transaction() {
   }
 }
 
-const std::vector<Change>& Transaction::commit() {
+Commit Transaction::commit() {
   committed_ = true;
   tree_.transaction_ = id_;
-  return changes_;
+  Commit commit;
+  for (const auto& [path, before] : before_) {
+    const NodeState* now = tree_.find(path);
+    commit.nodes.emplace_back(path, now == nullptr ? std::nullopt : std::optional(*now));
+  }
+  commit.changes = std::move(changes_);
+  return commit;
 }
 
 OperationResult Transaction::apply(const Operation& operation, std::int64_t session) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "coordination/client.h"
@@ -26,6 +27,12 @@ struct NodeState {
 struct Change {
   std::string path;
   bool of_children = false;
+};
+
+// What a transaction left behind.
+struct Commit {
+  std::vector<std::pair<std::string, std::optional<NodeState>>> nodes;  // nullopt: gone
+  std::vector<Change> changes;                                          // in order
 };
 
 class Tree {
@@ -60,8 +67,7 @@ class Transaction {
   OperationResult apply(const Operation& operation, std::int64_t session);
   // Whether a persistent node came, went or changed.
   bool persistent() const { return persistent_; }
-  // What changed, in order.
-  const std::vector<Change>& commit();
+  Commit commit();
 
  private:
   OperationResult step(const Create& create, std::int64_t session);
