@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "block_store/superblock.h"
 #include "common/error.h"
 #include "protocol/config.pb.h"
 
@@ -15,7 +16,8 @@ using namespace std::chrono_literals;
 namespace {
 const std::string kData = "/layers/0/data";
 const std::string kTable = "/layers/0/table";
-constexpr runtime::Duration kSession = 4s;  // how long coordination waits for a silent client
+constexpr std::uint64_t kSector = 512;
+constexpr std::uint64_t kSlot = block_store::kSuperblockSlotBytes;
 }  // namespace
 
 // When and where the faults of one class happen. All are drawn, whether they happen or not.
@@ -71,6 +73,7 @@ Chaos::Chaos(std::uint64_t seed, const Faults& faults, Domain& domain, Clients& 
       invariants_(invariants),
       verdict_(verdict),
       damaged_(stream(seed, "damaged").below(kReplicas)),
+      rotting_(domain.servers.size()),
       busy_(domain.servers.size()),
       tasks_(domain.loop, [&verdict](std::exception_ptr error) { verdict.task_failed(error); }) {}
 
@@ -113,6 +116,14 @@ void Chaos::plan(runtime::Duration full, runtime::Duration part) {
   });
   plan_disks(full, part);
   if (domain_.config) plan_members(full, part);
+  plan_coordination(full, part);
+}
+
+void Chaos::plan_coordination(runtime::Duration full, runtime::Duration part) {
+  const auto of = [&](FaultClass which) { return Plan(*this, which, full, part); };
+  const auto spawn = [this](bool happens, Task<void> fault) {
+    if (happens) tasks_.spawn(std::move(fault));
+  };
   Plan away = of(FaultClass::coordination_cut);
   away.times(faults_.coordination_cuts, [&](runtime::Duration when, bool happens) {
     const std::size_t at = away.server();
@@ -132,6 +143,16 @@ void Chaos::plan(runtime::Duration full, runtime::Duration part) {
     const std::size_t at = unseen.server();
     const runtime::Duration until_over = unseen.up_to(3s);
     spawn(happens, expire_unseen(when, at, until_over, unseen.up_to(3s)));
+  });
+  Plan held = of(FaultClass::stale_read);
+  held.times(faults_.coordination_holds, [&](runtime::Duration when, bool happens) {
+    const std::size_t server = held.below(Ensemble::kServers);
+    spawn(happens, hold_coordination(when, server, held.up_to(4s)));
+  });
+  Plan out = of(FaultClass::outage);
+  out.times(faults_.outages, [&](runtime::Duration when, bool happens) {
+    const runtime::Duration most = out.below(2) == 0 ? 2s : 8s;
+    spawn(happens, coordination_out(when, out.up_to(most)));
   });
 }
 
@@ -160,6 +181,16 @@ void Chaos::plan_disks(runtime::Duration full, runtime::Duration part) {
   Plan flips = of(FaultClass::bit_flip);
   flips.times(faults_.bit_flips, [&](runtime::Duration when, bool happens) {
     spawn(happens, flip(when, flips.below(kBlocks * kBlockSize * 8)));
+  });
+  Plan journal = of(FaultClass::journal_flip);
+  journal.times(faults_.journal_flips, [&](runtime::Duration when, bool happens) {
+    const bool newest = journal.below(2) == 0;
+    spawn(happens, flip_journal(when, newest, journal.below(~std::uint64_t{0})));
+  });
+  Plan rots = of(FaultClass::superblock_flip);
+  rots.times(faults_.superblock_flips, [&](runtime::Duration when, bool happens) {
+    const std::size_t at = rots.server();
+    spawn(happens, rot_superblock(when, at, rots.below(2 * kSlot * 8)));
   });
   Plan filled = of(FaultClass::disk_full);
   filled.times(faults_.full_disks, [&](runtime::Duration when, bool happens) {
@@ -193,6 +224,60 @@ Task<void> Chaos::flip(runtime::Duration when, std::uint64_t place) {
   if (byte >= size) co_return;
   verdict_.count("disk: bit flipped");
   server.disk().flip_bit(path, byte, static_cast<int>(place % 8));
+}
+
+// In the last write, which may not be applied yet, or anywhere. From now on this replica may have
+// lost what it once acknowledged; the others have it.
+Task<void> Chaos::flip_journal(runtime::Duration when, bool newest, std::uint64_t place) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[damaged_];
+  Disk& disk = server.disk();
+  const auto files = disk.look();
+  const std::string directory = server.replica_directory() + "/journal";
+  const bool there = co_await files->exists(directory);
+  if (!there) co_return;
+  std::vector<std::string> names = co_await files->list(directory);
+  std::erase_if(names, [](const std::string& name) { return !name.ends_with(".segment"); });
+  if (names.empty()) co_return;
+  Disk::Written in;
+  in.path = directory + "/" + names[place / 8 % names.size()];
+  in.bytes = co_await disk.size_of(in.path);
+  if (newest && disk.last_journal_write()) in = *disk.last_journal_write();
+  const std::uint64_t byte = in.offset + place / 8 % std::max<std::uint64_t>(in.bytes, 1);
+  const std::uint64_t size = co_await disk.size_of(in.path);
+  if (byte < kSector || byte >= size) co_return;  // a header may be the only one that is left
+  verdict_.count("disk: journal bit flipped");
+  disk.flip_bit(in.path, byte, static_cast<int>(place % 8));
+  const auto damaged = [&](const protocol::ReplicaRecord& one) {
+    if (one.service == server.name()) invariants_.journal_damaged(one.replica);
+  };
+  const protocol::GroupRecord& record = domain_.record;
+  std::for_each(record.voters.begin(), record.voters.end(), damaged);
+  std::for_each(record.next_voters.begin(), record.next_voters.end(), damaged);
+  for (const protocol::LearnerRecord& one : record.learners) damaged(one.member);
+}
+
+Task<void> Chaos::rot_superblock(runtime::Duration when, std::size_t at, std::uint64_t place) {
+  co_await domain_.pause(when);
+  rotting_[at] = place;
+  if (domain_.servers[at]->buried()) co_await rot_superblock_now(at);
+}
+
+// One slot is lost; never the last one.
+Task<void> Chaos::rot_superblock_now(std::size_t at) {
+  if (!rotting_[at]) co_return;
+  const std::uint64_t place = *std::exchange(rotting_[at], std::nullopt);
+  Disk& disk = domain_.servers[at]->disk();
+  const std::string path = domain_.servers[at]->replica_directory() + "/superblock";
+  const std::uint64_t size = co_await disk.size_of(path);
+  if (size < 2 * kSlot) co_return;
+  const std::uint64_t byte = place / 8;
+  const auto file = co_await disk.look()->open(path, {});
+  Buffer other = Buffer::zeroed(kSlot);
+  co_await file->read(byte < kSlot ? kSlot : 0, other.mutable_view());
+  if (!block_store::decode_superblock(other.view())) co_return;
+  verdict_.count("disk: superblock slot rotten");
+  disk.flip_bit(path, byte, static_cast<int>(place % 8));
 }
 
 Task<void> Chaos::fill(runtime::Duration when, std::size_t at, std::uint64_t left,
@@ -316,6 +401,7 @@ Task<void> Chaos::drain(runtime::Duration when, std::size_t at, runtime::Duratio
     request.set_cancel(cancel);
     bool done = false;
     for (int attempt = 0; attempt < 50 && !done; ++attempt) {
+      co_await domain_.ensemble.reachable();
       done = co_await ask_config(&config_service::ConfigService::drain_node, request);
       if (!done) co_await domain_.pause(100ms);
     }
@@ -344,6 +430,7 @@ Task<void> Chaos::crash(runtime::Duration when, std::size_t at, runtime::Duratio
   server.kill(linger);
   while (clients_.attached(at) > 0) co_await domain_.pause(1ms);
   co_await server.bury();
+  co_await rot_superblock_now(at);
   co_await domain_.pause(away);
   co_await server.start();
   busy_[at] = false;
@@ -359,7 +446,7 @@ Task<void> Chaos::freeze(runtime::Duration when, std::size_t at, runtime::Durati
   verdict_.count("freeze");
   server.freeze();
   co_await domain_.pause(std::min(how_long, kSession));
-  const bool expires = how_long > kSession;
+  const bool expires = how_long > kSession && !domain_.ensemble.out();
   if (expires) {
     server.expire_session();
     co_await domain_.pause(how_long - kSession);
@@ -430,10 +517,12 @@ Task<void> Chaos::expire_unseen(runtime::Duration when, std::size_t at,
   verdict_.count("unseen_expiry");
   server.cut_coordination(true);
   co_await domain_.pause(until_over);
-  server.expire_session_unseen();
+  const bool expires = !domain_.ensemble.out();
+  if (expires) server.expire_session_unseen();
   co_await domain_.pause(until_heard);
+  co_await domain_.ensemble.reachable();
   server.cut_coordination(false);
-  co_await server.renew_session();
+  if (expires) co_await server.renew_session();
   busy_[at] = false;
 }
 
@@ -442,10 +531,30 @@ Task<void> Chaos::expire(runtime::Duration when, std::size_t at) {
   Server& server = *domain_.servers[at];
   if (!server.up() || busy_[at]) co_return;
   busy_[at] = true;
+  co_await domain_.ensemble.reachable();
   verdict_.count("expiry");
   server.expire_session();
   co_await server.renew_session();
   busy_[at] = false;
+}
+
+// One of its servers stands still: whoever is connected to it sees the tree as it was.
+Task<void> Chaos::hold_coordination(runtime::Duration when, std::size_t server,
+                                    runtime::Duration how_long) {
+  co_await domain_.pause(when);
+  verdict_.count("coordination_stale");
+  domain_.ensemble.hold(server, how_long);
+}
+
+Task<void> Chaos::coordination_out(runtime::Duration when, runtime::Duration how_long) {
+  co_await domain_.pause(when);
+  Ensemble& ensemble = domain_.ensemble;
+  while (ensemble.out() || ensemble.somebody_begins()) co_await domain_.pause(1ms);
+  verdict_.count(how_long > kSession ? "coordination_outage, longer than a session"
+                                     : "coordination_outage");
+  ensemble.begin_outage();
+  co_await domain_.pause(how_long);
+  ensemble.end_outage();
 }
 
 }  // namespace datom::sim

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,6 +44,9 @@ class Chaos {
                              std::string path);
   runtime::Task<void> damage(runtime::Duration when, DiskFault fault);
   runtime::Task<void> flip(runtime::Duration when, std::uint64_t place);
+  runtime::Task<void> flip_journal(runtime::Duration when, bool newest, std::uint64_t place);
+  runtime::Task<void> rot_superblock(runtime::Duration when, std::size_t at, std::uint64_t place);
+  runtime::Task<void> rot_superblock_now(std::size_t at);
   runtime::Task<void> fill(runtime::Duration when, std::size_t at, std::uint64_t left,
                            runtime::Duration how_long);
   void plan_members(runtime::Duration full, runtime::Duration part);
@@ -59,6 +63,10 @@ class Chaos {
   runtime::Task<void> expire_unseen(runtime::Duration when, std::size_t at,
                                     runtime::Duration until_over, runtime::Duration until_heard);
   runtime::Task<void> expire(runtime::Duration when, std::size_t at);
+  void plan_coordination(runtime::Duration full, runtime::Duration part);
+  runtime::Task<void> hold_coordination(runtime::Duration when, std::size_t server,
+                                        runtime::Duration how_long);
+  runtime::Task<void> coordination_out(runtime::Duration when, runtime::Duration how_long);
 
   template <typename Request, typename Reply>
   runtime::Task<bool> ask_config(
@@ -73,6 +81,8 @@ class Chaos {
   // The atlas: blocks at rest are damaged at one server only, so that a good copy of each op is
   // somewhere.
   std::size_t damaged_;
+  // Where a bit of the superblock is to change as soon as the server is down, if one is.
+  std::vector<std::optional<std::uint64_t>> rotting_;
   std::vector<bool> busy_;  // a fault is under way at that server
   bool config_restarts_ = false;
   std::size_t config_asked_ = 0;  // questions under way

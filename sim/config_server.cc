@@ -3,6 +3,7 @@
 #include "common/check.h"
 #include "config_service/init.h"
 #include "protocol/config.pb.h"
+#include "sim/coordination.h"
 
 namespace datom::sim {
 
@@ -12,13 +13,14 @@ namespace {
 const std::string kName = "cs1";
 }  // namespace
 
-ConfigServer::ConfigServer(runtime::VirtualLoop& world, coordination::MemoryTree& tree,
-                           Network& network, std::string domain, std::uint64_t seed,
-                           telemetry::Log log)
+ConfigServer::ConfigServer(runtime::VirtualLoop& world, Ensemble& ensemble, Network& network,
+                           std::string domain, std::uint64_t seed,
+                           runtime::Duration slowest_coordination, telemetry::Log log)
     : world_(world),
-      tree_(tree),
+      ensemble_(ensemble),
       network_(network),
       domain_(std::move(domain)),
+      slowest_coordination_(slowest_coordination),
       log_(log.with({"service", kName})),
       random_(seed) {}
 
@@ -29,7 +31,8 @@ ConfigServer::~ConfigServer() {
 Task<void> ConfigServer::start() {
   process_ = std::make_unique<Process>();
   Process& process = *process_;
-  process.client = tree_.open_session(world_);
+  process.client = make_slow_client(ensemble_.open_session(world_), world_, random_.next(),
+                                    slowest_coordination_);
   process.endpoint = network_.join(kName, process.router, world_);
   config_service::ConfigServiceOptions options;
   options.domain = domain_;
@@ -48,7 +51,7 @@ Task<void> ConfigServer::stop() {
   process_->endpoint->take_down();
   co_await process_->service->stop();
   co_await process_->endpoint->stop();
-  tree_.end(process_->client->session_id());
+  ensemble_.end(process_->client->session_id());
   process_.reset();
 }
 

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "config_service/config_service.h"
-#include "coordination/memory/memory.h"
 #include "runtime/virtual_loop.h"
+#include "sim/ensemble.h"
 #include "sim/network.h"
 #include "telemetry/log.h"
 
@@ -14,8 +14,10 @@ namespace datom::sim {
 
 class ConfigServer {
  public:
-  ConfigServer(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Network& network,
-               std::string domain, std::uint64_t seed, telemetry::Log log);
+  // Each way to coordination takes up to `slowest_coordination`.
+  ConfigServer(runtime::VirtualLoop& world, Ensemble& ensemble, Network& network,
+               std::string domain, std::uint64_t seed, runtime::Duration slowest_coordination,
+               telemetry::Log log);
   // stop() must have returned.
   ~ConfigServer();
 
@@ -36,9 +38,10 @@ class ConfigServer {
   };
 
   runtime::VirtualLoop& world_;
-  coordination::MemoryTree& tree_;
+  Ensemble& ensemble_;
   Network& network_;
   const std::string domain_;
+  const runtime::Duration slowest_coordination_;
   telemetry::Log log_;
   runtime::SeededRandom random_;
   std::unique_ptr<Process> process_;

@@ -19,6 +19,7 @@ constexpr runtime::Duration kLimit = 120s;
 Task<void> Convergence::demand() {
   domain_.network.faults = {};
   domain_.network.heal();
+  domain_.ensemble.calm();
   for (auto& server : domain_.servers) server->disk().calm();
   co_await restart_stopped();
   co_await domain_.pause(1s);  // clients go on without faults
@@ -46,6 +47,7 @@ Task<void> Convergence::demand() {
     co_await clients_.read_everything(0);
     co_await repair();
   }
+  co_await bounds_.close();
   if (!answered) co_await kill_everything();
   for (auto& server : domain_.servers) {
     if (server->up()) co_await server->stop();

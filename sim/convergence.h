@@ -2,6 +2,7 @@
 // leader, all replicas are functional, at the same op, and equal.
 #pragma once
 
+#include "sim/bounds.h"
 #include "sim/clients.h"
 #include "sim/domain.h"
 #include "sim/invariants.h"
@@ -11,10 +12,15 @@ namespace datom::sim {
 
 class Convergence {
  public:
-  Convergence(Domain& domain, Clients& clients, const Invariants& invariants, Verdict& verdict)
-      : domain_(domain), clients_(clients), invariants_(invariants), verdict_(verdict) {}
+  Convergence(Domain& domain, Clients& clients, const Invariants& invariants, Bounds& bounds,
+              Verdict& verdict)
+      : domain_(domain),
+        clients_(clients),
+        invariants_(invariants),
+        bounds_(bounds),
+        verdict_(verdict) {}
 
-  // Heals, waits in bounded time, reads every block, stops the servers.
+  // Heals, waits in bounded time, reads every block, ends the watch of bounds, stops the servers.
   runtime::Task<void> demand();
 
   std::uint64_t highest_term() const { return highest_term_; }
@@ -31,6 +37,7 @@ class Convergence {
   Domain& domain_;
   Clients& clients_;
   const Invariants& invariants_;
+  Bounds& bounds_;
   Verdict& verdict_;
   std::uint64_t highest_term_ = 0;
 };

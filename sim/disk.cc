@@ -16,6 +16,8 @@ using runtime::Task;
 
 namespace {
 
+constexpr std::string_view kJournal = "/journal/";
+constexpr std::string_view kSuperblock = "/superblock";
 constexpr std::string_view kNames[] = {"disk: sync failed", "disk: write failed",
                                        "disk: read failed", "disk: misdirected read",
                                        "disk: misdirected write"};
@@ -86,7 +88,7 @@ struct Disk::State {
   }
   // That is on stable storage.
   void keeps(const std::string& path, ByteView bytes) {
-    if (!path.ends_with("/superblock") || bytes.size() != block_store::kSuperblockSlotBytes) return;
+    if (!path.ends_with(kSuperblock) || bytes.size() != block_store::kSuperblockSlotBytes) return;
     const auto found = block_store::decode_superblock(bytes);
     if (!found) return;
     block_store::Superblock& newest = superblocks[found->state.replica];
@@ -109,6 +111,7 @@ struct Disk::State {
   std::map<DiskFault, std::uint64_t> happened;
   std::map<Uuid, block_store::Superblock> superblocks;  // of each replica, the newest one
   runtime::Time stalls_until{};
+  std::optional<Written> journal_written;
   bool failing = false;  // a sync or write has failed, which nobody knows yet
   std::optional<runtime::Time> failed_since;
 };
@@ -169,6 +172,9 @@ class Disk::File final : public runtime::File {
     if (disk_->befalls(DiskFault::write_misdirected, path_)) offset = elsewhere(offset);
     co_await inner_->write(offset, from);
     if (synchronous_) disk_->keeps(path_, from);
+    if (path_.find(kJournal) != std::string::npos) {
+      disk_->journal_written = Disk::Written{path_, offset, from.size()};
+    }
   }
   Task<void> sync_now() {
     co_await disk_->pass();
@@ -262,6 +268,7 @@ void Disk::crash() {
 
 void Disk::replace() {
   state_->superblocks.clear();
+  state_->journal_written.reset();
   state_->replaced.push_back(std::move(state_->memory));
   state_->memory = std::make_unique<runtime::MemoryDisk>();
 }
@@ -299,6 +306,9 @@ Task<std::uint64_t> Disk::used() {
 }
 
 void Disk::flip_bit(const std::string& path, std::uint64_t byte, int bit) {
+  // What a slot kept is looked up anew at the next start: the newest may have been the one that is
+  // lost now, of a write that had not returned.
+  if (path.ends_with(kSuperblock)) state_->superblocks.clear();
   state_->memory->flip_bit(path, byte, bit);
 }
 
@@ -314,6 +324,10 @@ block_store::ReplicaState Disk::kept(const Uuid& replica) const {
   block_store::ReplicaState none;
   none.base_complete = false;
   return none;
+}
+
+std::optional<Disk::Written> Disk::last_journal_write() const {
+  return state_->journal_written;
 }
 
 std::optional<runtime::Time> Disk::failed_since() const {

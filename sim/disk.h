@@ -48,6 +48,13 @@ class Disk {
   runtime::Task<std::uint64_t> size_of(std::string path);
   runtime::Task<std::uint64_t> used();
   void flip_bit(const std::string& path, std::uint64_t byte, int bit);
+  // The last write to a journal.
+  struct Written {
+    std::string path;
+    std::uint64_t offset = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::optional<Written> last_journal_write() const;
   // Faults that happened, by kind.
   void count_faults(Verdict& verdict) const;
   // Since when the process that has it mounted knows that a sync or a write has failed.

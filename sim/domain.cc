@@ -17,17 +17,19 @@ const std::string kDomain = "sim";
 }  // namespace
 
 Domain::Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& log)
-    : network(loop, stream(seed, "network").next()),
+    : ensemble(loop, stream(seed, FaultClass::stale_read, 2).next()),
+      network(loop, stream(seed, "network").next()),
       random_(stream(seed, "domain")),
       record_changed_(loop),
       tasks_(loop, [](std::exception_ptr error) { std::rethrow_exception(error); }) {
-  admin_ = tree.open_session(loop);
+  admin_ = ensemble.open_observer(loop);
   // What befalls a disk must befall the volume that is watched.
   const bool sound = faults.failed_syncs == 0 && faults.full_disks == 0;
   if (sound && !faults.membership()) neighbours_ = stream(seed, "neighbours").below(3);
   if (faults.membership()) {
-    config = std::make_unique<ConfigServer>(loop, tree, network, kDomain,
-                                            stream(seed, "config service").next(), log);
+    config = std::make_unique<ConfigServer>(loop, ensemble, network, kDomain,
+                                            stream(seed, "config service").next(),
+                                            faults.coordination_delay, log);
   }
   runtime::SeededRandom drifts = stream(seed, FaultClass::drift, 1);
   const std::size_t many = faults.membership() ? kReplicas + 2 : kReplicas;
@@ -40,7 +42,8 @@ Domain::Domain(std::uint64_t seed, const Faults& faults, const telemetry::Log& l
     traits.stall_one_in = faults.stall_one_in;
     traits.slowest_coordination = faults.coordination_delay;
     traits.drift = static_cast<std::int64_t>(drifts.below(2 * widest + 1)) - faults.drift;
-    servers.push_back(std::make_unique<Server>(loop, tree, network, kDomain, name, traits, log));
+    servers.push_back(
+        std::make_unique<Server>(loop, ensemble, network, kDomain, name, traits, log));
   }
 }
 
@@ -51,6 +54,7 @@ Task<void> Domain::start(const Faults& faults, OnRecord on_record) {
   tasks_.spawn(follow_record(std::move(on_record)));
   for (auto& server : servers) co_await server->start();
   network.faults = faults.network;
+  ensemble.lag(faults.coordination_lag);
 }
 
 Task<void> Domain::stop() {

@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "coordination/memory/memory.h"
 #include "protocol/records.h"
 #include "runtime/task_group.h"
 #include "runtime/virtual_loop.h"
 #include "runtime/wait.h"
 #include "sim/config_server.h"
+#include "sim/ensemble.h"
 #include "sim/faults.h"
 #include "sim/network.h"
 #include "sim/server.h"
@@ -42,7 +42,7 @@ class Domain {
   runtime::Task<void> pause(runtime::Duration duration) { return until(loop.now() + duration); }
 
   runtime::VirtualLoop loop;
-  coordination::MemoryTree tree;
+  Ensemble ensemble;
   Network network;
   std::vector<std::unique_ptr<Server>> servers;
   std::unique_ptr<ConfigServer> config;  // where replicas may move

@@ -25,6 +25,8 @@ constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
                                                                 "failed_sync",
                                                                 "read_error",
                                                                 "bit_flip",
+                                                                "journal_flip",
+                                                                "superblock_flip",
                                                                 "misdirect",
                                                                 "disk_full",
                                                                 "wipe",
@@ -36,6 +38,8 @@ constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
                                                                 "coordination_cut",
                                                                 "expiry",
                                                                 "unseen_expiry",
+                                                                "stale_read",
+                                                                "outage",
                                                                 "lingering",
                                                                 "tiny_journal",
                                                                 "shared",
@@ -107,6 +111,8 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.failed_syncs = of(FaultClass::failed_sync).some(30, 4);
   faults.read_errors = of(FaultClass::read_error).some(30, 6);
   faults.bit_flips = of(FaultClass::bit_flip).some(40, 30);
+  faults.journal_flips = of(FaultClass::journal_flip).some(35, 6);
+  faults.superblock_flips = of(FaultClass::superblock_flip).some(35, 6);
   faults.misdirections = of(FaultClass::misdirect).some(30, 10);
   faults.full_disks = of(FaultClass::disk_full).some(30, 3);
   faults.wipe = of(FaultClass::wipe).yes(20);
@@ -120,6 +126,12 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.coordination_cuts = of(FaultClass::coordination_cut).some(40, 3);
   faults.expiries = of(FaultClass::expiry).some(40, 3);
   faults.unseen_expiries = of(FaultClass::unseen_expiry).some(40, 3);
+  auto stale = of(FaultClass::stale_read);
+  if (const int tenths = stale.some(60, 20)) {
+    faults.coordination_lag = tenths * std::chrono::milliseconds(10);
+    faults.coordination_holds = stale.some(50, 4);
+  }
+  faults.outages = of(FaultClass::outage).some(30, 2);
   faults.lingering = of(FaultClass::lingering).yes(50);
   faults.tiny_journal = of(FaultClass::tiny_journal).yes(30);
   faults.shared = of(FaultClass::shared).yes(60);
@@ -154,6 +166,8 @@ std::string Faults::describe() const {
   add("failed syncs", failed_syncs);
   add("read errors", read_errors);
   add("bit flips", bit_flips);
+  add("journal flips", journal_flips);
+  add("superblock flips", superblock_flips);
   add("misdirections", misdirections);
   add("full disks", full_disks);
   add("wiped disk", wipe ? 1 : 0);
@@ -165,6 +179,11 @@ std::string Faults::describe() const {
   add("coordination cuts", coordination_cuts);
   add("expiries", expiries);
   add("unseen expiries", unseen_expiries);
+  if (coordination_lag > runtime::Duration::zero()) {
+    text += fmt::format(", its servers {} us behind", us(coordination_lag));
+  }
+  add("held", coordination_holds);
+  add("outages of coordination", outages);
   if (lingering) text += ", lingering";
   if (tiny_journal) text += ", tiny journal";
   if (shared) text += ", shared";

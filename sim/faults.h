@@ -31,6 +31,8 @@ enum class FaultClass : unsigned {
   failed_sync,         // a sync or write fails: the replica must stop
   read_error,          // a read of blocks fails
   bit_flip,            // in a block at rest
+  journal_flip,        // in the journal: in what is kept for others, or was written a moment ago
+  superblock_flip,     // in one of the superblock's slots, while its server is down
   misdirect,           // a write or read of blocks goes elsewhere
   disk_full,           // for a while
   wipe,                // a server comes back with an empty disk
@@ -42,6 +44,8 @@ enum class FaultClass : unsigned {
   coordination_cut,    // a server cannot reach coordination for a while
   expiry,              // of a live server's session
   unseen_expiry,       // the same, of one that is cut off and hears of it later
+  stale_read,          // coordination's servers are behind, or stand still for a while
+  outage,              // coordination is out for everybody
   lingering,           // a dead server's ephemeral nodes stay for some seconds
   tiny_journal,        // followers that were away copy blocks
   shared,              // several clients write at once
@@ -82,6 +86,8 @@ struct Faults {
   int failed_syncs = 0;
   int read_errors = 0;
   int bit_flips = 0;
+  int journal_flips = 0;
+  int superblock_flips = 0;
   int misdirections = 0;
   int full_disks = 0;
   bool wipe = false;
@@ -96,6 +102,10 @@ struct Faults {
   int coordination_cuts = 0;
   int expiries = 0;
   int unseen_expiries = 0;
+  runtime::Duration
+      coordination_lag{};      // each change reaches each of its servers after up to so long
+  int coordination_holds = 0;  // a server of it takes nothing in for a while
+  int outages = 0;
   bool lingering = false;
   bool tiny_journal = false;
   bool shared = false;

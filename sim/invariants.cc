@@ -302,7 +302,9 @@ void Invariants::on_append_reply(const GroupMessage& message, const protocol::Ap
   Replica& sender = replicas_[message.from];
   if (reply.last.op == Op(0) && !reply.matched) return;  // it merely says that its term is higher
   same_id(message, reply.last);
-  if (!reply.copying) keeps_acked(message, reply.last);
+  if (reply.copying || reply.functional) sender.copying = reply.copying;
+  const bool may_lack = reply.copying || (damaged_.contains(message.from) && !reply.functional);
+  if (!may_lack) keeps_acked(message, reply.last);
   if (reply.applied > possible_) {
     fail(message, fmt::format("AppliedLeCommit: it applied op {}, at most op {} can be committed",
                               reply.applied.value(), possible_.value()));
@@ -370,10 +372,11 @@ void Invariants::on_become_leader(const GroupMessage& message,
 }
 
 bool Invariants::beyond_repair() const {
-  if (wiped_.empty() || configs_.empty()) return false;
+  if ((wiped_.empty() && damaged_.empty()) || configs_.empty()) return false;
   return !configs_.back().all_have([&](const Uuid& replica) {
     const auto known = replicas_.find(replica);
-    if (wiped_.contains(replica) || known == replicas_.end()) return false;
+    if (wiped_.contains(replica) || damaged_.contains(replica)) return false;
+    if (known == replicas_.end() || known->second.copying) return false;
     const auto& seals = known->second.seals;
     return seals.empty() || seals.rbegin()->second.base_complete;
   });

@@ -28,6 +28,9 @@ class Invariants {
   void record_is(const protocol::GroupRecord& record);
   // A replica that voted has lost its disk: nobody speaks in its name any more.
   void wiped(const Uuid& replica) { wiped_.insert(replica); }
+  // Its disk may have lost entries that it acknowledged. It may say so, and then not count until a
+  // leader has supplied them.
+  void journal_damaged(const Uuid& replica) { damaged_.insert(replica); }
   // What is known of a sender beside what it says.
   struct Process {
     std::uint64_t number = 0;              // which of its server's processes it is
@@ -41,8 +44,9 @@ class Invariants {
   void sent(const rpc::Message& message, const Look& look);
   void arrived(const rpc::Message& message);
 
-  // A voter's disk was wiped, and of the others too few are whole for any election: what is there
-  // cannot be proved to be all. Waiting is right then; more was lost than the protocol survives.
+  // A voter's disk was wiped or its journal damaged, and of the others too few are whole for any
+  // election: what is there cannot be proved to be all. Waiting is right then; more was lost than
+  // the protocol survives.
   bool beyond_repair() const;
 
   std::uint64_t checked() const { return checked_; }
@@ -66,6 +70,7 @@ class Invariants {
     std::map<Term, Acks> acks;
     std::map<Term, runtime::Time> answered;  // when what it answered of that term was sent
     std::map<Term, protocol::SealReply> seals;
+    bool copying = false;                     // its base is not complete
     std::map<Term, std::uint64_t> sealed_by;  // which process of its server
   };
   struct Leadership {
@@ -107,6 +112,7 @@ class Invariants {
   protocol::GroupRecord record_;
   std::deque<Quorums> configs_;  // the last two
   std::set<Uuid> wiped_;
+  std::set<Uuid> damaged_;  // in their journals
   std::map<Uuid, Replica> replicas_;
   Process sender_;                                           // of the message at hand
   std::map<Term, std::pair<Uuid, std::uint64_t>> electors_;  // and its process

@@ -19,10 +19,10 @@ constexpr journal::JournalOptions kSmallJournal{.segment_bytes = 256 << 10,
 
 }  // namespace
 
-Server::Server(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Network& network,
+Server::Server(runtime::VirtualLoop& world, Ensemble& ensemble, Network& network,
                std::string domain, std::string name, Traits traits, telemetry::Log log)
     : world_(world),
-      tree_(tree),
+      ensemble_(ensemble),
       network_(network),
       domain_(std::move(domain)),
       name_(std::move(name)),
@@ -37,6 +37,8 @@ Server::~Server() {
 }
 
 Task<void> Server::start() {
+  co_await ensemble_.reachable();
+  const Ensemble::Beginning begins(ensemble_);
   DATOM_CHECK(process_ == nullptr);
   process_ = std::make_unique<Process>();
   ++incarnation_;
@@ -74,10 +76,7 @@ void Server::kill(runtime::Duration linger) {
   up_ = false;
   process_->caller->take_down();
   disk_.crash();
-  const std::int64_t session = process_->sessions.back()->session_id();
-  tree_.disconnect(session);
-  coordination::MemoryTree* tree = &tree_;
-  world_.start_timer(world_.now() + linger, [tree, session] { tree->expire(session); });
+  ensemble_.bereave(process_->sessions.back()->session_id(), linger);
   thaw();  // what is left of it unwinds
 }
 
@@ -93,7 +92,7 @@ Task<void> Server::stop() {
   co_await runtime::switch_to(loop_);
   co_await process_->server->stop();
   process_->caller->take_down();
-  tree_.end(process_->sessions.back()->session_id());
+  ensemble_.end(process_->sessions.back()->session_id());
   co_await unwind();
   co_await runtime::switch_to(world_);
 }
@@ -106,19 +105,21 @@ Task<void> Server::unwind() {
 }
 
 void Server::open_session() {
-  process_->sessions.push_back(
-      make_slow_client(tree_.open_session(loop_), loop_, random_.next(), slowest_coordination_));
+  process_->sessions.push_back(make_slow_client(ensemble_.open_session(loop_), loop_,
+                                                random_.next(), slowest_coordination_));
 }
 
 void Server::expire_session_unseen() {
-  tree_.expire_unseen(process_->sessions.back()->session_id());
+  ensemble_.expire_unseen(process_->sessions.back()->session_id());
 }
 
 void Server::expire_session() {
-  tree_.expire(process_->sessions.back()->session_id());
+  ensemble_.expire(process_->sessions.back()->session_id());
 }
 
 Task<void> Server::renew_session() {
+  co_await ensemble_.reachable();
+  const Ensemble::Beginning begins(ensemble_);
   co_await runtime::switch_to(loop_);
   Process& process = *process_;
   co_await process.server->coordination_lost();
@@ -132,7 +133,7 @@ Task<void> Server::renew_session() {
 
 void Server::cut_coordination(bool cut) {
   const std::int64_t session = process_->sessions.back()->session_id();
-  cut ? tree_.disconnect(session) : tree_.reconnect(session);
+  cut ? ensemble_.cut(session) : ensemble_.mend(session);
 }
 
 Task<protocol::ReplicaStatusReply> Server::status() {

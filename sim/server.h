@@ -6,12 +6,12 @@
 #include <string>
 
 #include "common/uuid.h"
-#include "coordination/memory/memory.h"
 #include "properties/properties.h"
 #include "protocol/volume.pb.h"
 #include "runtime/task_group.h"
 #include "runtime/virtual_loop.h"
 #include "sim/disk.h"
+#include "sim/ensemble.h"
 #include "sim/network.h"
 #include "sim/node_loop.h"
 #include "telemetry/log.h"
@@ -32,11 +32,12 @@ class Server {
     std::int64_t drift = 0;                    // of the clock, in millionths
     runtime::Duration slowest_coordination{};  // each way
   };
-  Server(runtime::VirtualLoop& world, coordination::MemoryTree& tree, Network& network,
-         std::string domain, std::string name, Traits traits, telemetry::Log log);
+  Server(runtime::VirtualLoop& world, Ensemble& ensemble, Network& network, std::string domain,
+         std::string name, Traits traits, telemetry::Log log);
   // Down.
   ~Server();
 
+  // Waits while coordination is out, as boot does.
   runtime::Task<void> start();
   // As kill -9 with a power cut: nothing more leaves it, the disk loses what was not synced. Its
   // ephemeral nodes vanish after `linger`. Its clients then close, and bury() unwinds the process's
@@ -56,6 +57,8 @@ class Server {
   void cut_coordination(bool cut);
 
   bool up() const { return up_; }
+  // Nothing of a process is left.
+  bool buried() const { return process_ == nullptr; }
   // Which of its processes runs, or ran last: counted from 1.
   std::uint64_t incarnation() const { return incarnation_; }
   const std::string& name() const { return name_; }
@@ -87,7 +90,7 @@ class Server {
   void open_session();
 
   runtime::VirtualLoop& world_;
-  coordination::MemoryTree& tree_;
+  Ensemble& ensemble_;
   Network& network_;
   const std::string domain_;
   const std::string name_;

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "sim/ambush.h"
+#include "sim/bounds.h"
 #include "sim/chaos.h"
 #include "sim/clients.h"
 #include "sim/convergence.h"
@@ -71,12 +72,14 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   Chaos chaos(seed, faults, domain, clients, invariants, verdict);
   Ambushes ambushes(seed, faults, domain, chaos, verdict);
   watch(domain, invariants, ambushes);
-  Convergence convergence(domain, clients, invariants, verdict);
+  Bounds bounds(domain, verdict);
+  Convergence convergence(domain, clients, invariants, bounds, verdict);
 
   const runtime::Duration faulty_time = std::min(options.faulty_time, kFaultyTime);
   domain.loop.run(domain.start(
       faults, [&](const protocol::GroupRecord& record) { invariants.record_is(record); }));
   clients.start();
+  bounds.start();
   chaos.plan(kFaultyTime, faulty_time);
   ambushes.lay(kFaultyTime, faulty_time);
   domain.loop.run(domain.pause(faulty_time));
