@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "common/bytes.h"
 #include "config_service/init.h"
 #include "coordination/client.h"
 #include "protocol/config.pb.h"
@@ -104,6 +105,7 @@ Task<void> Domain::create_tree(const Faults& faults) {
   if (faults.no_lease) co_await set_property("group.lease_ms", "0");
   if (faults.client_timeout) co_await set_property("client.timeout_ms", "1000");
   if (faults.wipe) co_await set_property("replace.after_ms", "2000");
+  co_await set_property("cache.bytes", std::to_string(faults.cache_blocks * kBlockSize));
 }
 
 // On a node of its own.

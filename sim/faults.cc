@@ -139,6 +139,8 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.no_lease = of(FaultClass::no_lease).yes(25);
   faults.client_timeout = of(FaultClass::client_timeout).yes(40);
   faults.ambushes = of(FaultClass::ambush).some(85, 60);
+  constexpr std::uint64_t kCacheBlocks[] = {0, 0, 8, 1 << 20};
+  faults.cache_blocks = kCacheBlocks[stream(seed, "cache").below(4)];
   return faults;
 }
 
@@ -188,6 +190,7 @@ std::string Faults::describe() const {
   if (tiny_journal) text += ", tiny journal";
   if (shared) text += ", shared";
   if (no_lease) text += ", no leases";
+  if (cache_blocks > 0) text += fmt::format(", cache of {} blocks", cache_blocks);
   if (client_timeout) text += ", clients give up";
   add("ambushes", ambushes);
   return text;

@@ -113,6 +113,8 @@ struct Faults {
   bool no_lease = false;
   bool client_timeout = false;
   int ambushes = 0;
+  // Of each server. None in half of the seeds: what a disk lost is then met by every read.
+  std::uint64_t cache_blocks = 0;
 
   static Faults draw(std::uint64_t seed, const FaultSet& without);
   std::string describe() const;

@@ -119,7 +119,7 @@ runtime::Task<void> BlockStore::Impl::apply_checked(std::vector<Entry> entries) 
   for (const Entry& entry : entries) {
     if (changes_blocks(entry.header.kind)) co_await pin_pages(entry.header, pages);
   }
-  co_await write_changes(loop, *device, plan(entries, pages, newest_possible()));
+  co_await write_changes(loop, *data, plan(entries, pages, newest_possible()));
   // From here to the end without await: nobody sees a part of it.
   for (const Entry& entry : entries) {
     if (changes_blocks(entry.header.kind)) take_effect(entry, pages);
@@ -177,9 +177,23 @@ void BlockStore::Impl::take_effect(const Entry& entry, PinnedPages& pages) {
         next.checksum = entry.block_checksum(block - header.offset / kBlockSize);
       }
       replace(page, old, next);
+      if (next.kind == BlockKind::data) {
+        const std::uint64_t at = block * kBlockSize - header.offset;
+        keep_written(block, entry.payload.view().subspan(at, kBlockSize));
+      } else {
+        cached.forget(block);
+      }
     }
   };
   for_each_page(pages, range_of(header), change);
+}
+
+void BlockStore::Impl::keep_written(BlockNumber block, ByteView content) {
+  if (cache_writes) {
+    cached.put(block, content);
+  } else {
+    cached.update(block, content);
+  }
 }
 
 void BlockStore::Impl::replace(Table::Pin& page, const BlockVersion& old,

@@ -85,30 +85,28 @@ runtime::Task<std::unique_ptr<BlockStore>> BlockStore::open(runtime::Filesystem&
   if (!there) throw Error(Code::not_found, "no block store in {}: no superblock", directory);
   std::unique_ptr<SuperblockFile> superblock = co_await SuperblockFile::open(files, path);
   const std::uint64_t size = superblock->current().size;
-  std::unique_ptr<runtime::File> data = co_await open_sized(files, data_path(directory), size);
-  runtime::OpenOptions from_device{.direct = true};
-  std::unique_ptr<runtime::File> device =
-      co_await open_sized(files, data_path(directory), size, from_device);
+  runtime::OpenOptions past_the_page_cache{.direct = true};
+  std::unique_ptr<runtime::File> data =
+      co_await open_sized(files, data_path(directory), size, past_the_page_cache);
   std::unique_ptr<runtime::File> table =
       co_await open_sized(files, table_path(directory), table_file_bytes(size / kBlockSize));
   auto impl = std::make_unique<Impl>(loop, std::move(directory), std::move(superblock),
-                                     std::move(data), std::move(device), std::move(table), options);
+                                     std::move(data), std::move(table), options);
   co_return std::unique_ptr<BlockStore>(new BlockStore(std::move(impl)));
 }
 
 BlockStore::Impl::Impl(runtime::Loop& on, std::string where,
                        std::unique_ptr<SuperblockFile> superblock_file,
                        std::unique_ptr<runtime::File> data_file,
-                       std::unique_ptr<runtime::File> device_file,
                        std::unique_ptr<runtime::File> table_file, BlockStoreOptions options)
     : loop(on),
       directory(std::move(where)),
       superblock(std::move(superblock_file)),
       data(std::move(data_file)),
-      device(std::move(device_file)),
       table(on, std::move(table_file), superblock->current().size / kBlockSize,
             options.table_cache_bytes),
       guard(on),
+      cached(options.cache),
       superblock_writes(on),
       idle(on) {
   const Superblock& found = superblock->current();
@@ -203,6 +201,9 @@ std::optional<std::uint64_t> BlockStore::fingerprint_at(Op op) const {
   return impl_->fingerprint_at(op);
 }
 
+void BlockStore::cache_writes(bool whether) {
+  impl_->cache_writes = whether;
+}
 runtime::Task<void> BlockStore::apply(std::vector<protocol::Entry> entries) {
   return impl_->apply(std::move(entries));
 }

@@ -78,9 +78,14 @@ struct CheckResult {
 // Blocks that one digest covers: a page of the table.
 inline constexpr std::uint64_t kBlocksPerDigest = 256;
 
+class BlockCache;
+
 struct BlockStoreOptions {
-  std::size_t table_cache_bytes = 64
-                                  << 20;  // clean table pages kept in memory beyond the dirty ones
+  // Clean table pages kept in memory beyond the dirty ones.
+  std::size_t table_cache_bytes = 64 << 20;
+  // Keeps blocks that were read or written, of all stores that are given it. It outlives them.
+  // nullptr: nothing is kept.
+  BlockCache* cache = nullptr;
 };
 
 class BlockStore {
@@ -132,11 +137,17 @@ class BlockStore {
   // Blocks [offset, offset + length), multiples of 4 KiB, inside the volume, else
   // Error{invalid_argument} (as for extents). Each block is as some
   // apply left it, never half of one, and at least as new as what had been applied when read() was
-  // called. Throws Error{corrupt} naming the block that fails its checksum.
+  // called. Throws Error{corrupt} naming the block that fails its checksum on the disk. Waits for
+  // nothing where the cache has the whole range.
   runtime::Task<Buffer> read(std::uint64_t offset, std::uint64_t length);
 
-  // Verifies the next blocks of [from, end) that hold data, at most `most`, from the device where
-  // that is possible, not from what memory remembers of it; and their table entries. What fails,
+  // Whether blocks are kept in the cache when they are written, as they are when they are read: for
+  // the replica that serves reads. At first they are not. What is in the cache is up to date in any
+  // case.
+  void cache_writes(bool whether);
+
+  // Verifies the next blocks of [from, end) that hold data, at most `most`, on the disk, not in the
+  // cache; and their table entries. What fails,
   // also by an error of reading, is in the result. Throws Error{io_error} where the table cannot be
   // read. REQUIRES: most > 0.
   runtime::Task<CheckResult> check(BlockNumber from, BlockNumber end, std::size_t most);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "block_store/block_cache.h"
 #include "block_store/block_store.h"
 #include "block_store/fingerprint.h"
 #include "block_store/range_guard.h"
@@ -29,8 +30,8 @@ struct Recount {
 
 struct BlockStore::Impl {
   Impl(runtime::Loop& on, std::string where, std::unique_ptr<SuperblockFile> superblock_file,
-       std::unique_ptr<runtime::File> data_file, std::unique_ptr<runtime::File> device_file,
-       std::unique_ptr<runtime::File> table_file, BlockStoreOptions options);
+       std::unique_ptr<runtime::File> data_file, std::unique_ptr<runtime::File> table_file,
+       BlockStoreOptions options);
   ~Impl();
 
   // Counts an operation while it lives. Throws Error where none may begin any more.
@@ -70,6 +71,7 @@ struct BlockStore::Impl {
   runtime::Task<void> pin_pages(const protocol::EntryHeader& header, PinnedPages& pages);
   runtime::Task<void> find_written_pages(BlockRange range, std::vector<std::uint64_t>& found);
   void take_effect(const protocol::Entry& entry, PinnedPages& pages);
+  void keep_written(BlockNumber block, ByteView content);
   void replace(Table::Pin& page, const BlockVersion& old, const BlockVersion& next);
   void advance_to(Op op);
   // No sound entry of the table is newer.
@@ -79,7 +81,9 @@ struct BlockStore::Impl {
 
   // reading.cc
   runtime::Task<Buffer> read(std::uint64_t offset, std::uint64_t length);
+  std::optional<Buffer> read_cached(BlockRange range);
   runtime::Task<Buffer> read_verified(BlockRange range, std::vector<BlockVersion> holding_data);
+  runtime::Task<void> read_missing(std::span<const BlockVersion> versions, MutableBytes into);
   runtime::Task<std::vector<Extent>> extents(std::uint64_t offset, std::uint64_t length,
                                              std::size_t max_extents);
   runtime::Task<BlockVersion> version(BlockNumber block);
@@ -122,13 +126,12 @@ struct BlockStore::Impl {
   runtime::Loop& loop;
   const std::string directory;
   std::unique_ptr<SuperblockFile> superblock;
-  // Two ways to one file. Clients' reads go through the page cache; what is written, and what a
-  // check reads, goes past it: a write of a block costs no copy and no page there, and a checkpoint
-  // finds nothing to write back. The system drops a page of which a block is written.
-  std::unique_ptr<runtime::File> data;
-  std::unique_ptr<runtime::File> device;
+  std::unique_ptr<runtime::File> data;  // past the page cache (docs/decisions/block-cache.md)
   Table table;
   RangeGuard guard;
+  // Each as the table has it at every moment: it changes in the step in which the table does.
+  CachedBlocks cached;
+  bool cache_writes = false;
 
   Op applied;
   bool copying = false;

@@ -104,7 +104,7 @@ runtime::Task<void> BlockStore::Impl::check_content(std::span<const BlockVersion
   bool readable = true;
   try {
     const std::size_t found =
-        co_await device->read(run.front().block * kBlockSize, content.mutable_view());
+        co_await data->read(run.front().block * kBlockSize, content.mutable_view());
     readable = found == content.size();
   } catch (const Error& error) {
     if (error.code() != Code::io_error) throw;
@@ -121,12 +121,12 @@ runtime::Task<void> BlockStore::Impl::check_content(std::span<const BlockVersion
   }
 }
 
-// Whether the device holds that content.
+// Whether the disk holds that content.
 runtime::Task<bool> BlockStore::Impl::holds(const BlockVersion& version) {
   Buffer content = Buffer::allocate(kBlockSize);
   try {
     const std::size_t found =
-        co_await device->read(version.block * kBlockSize, content.mutable_view());
+        co_await data->read(version.block * kBlockSize, content.mutable_view());
     const bool sound = found == kBlockSize && checksum(content.view()) == version.checksum;
     co_return sound;
   } catch (const Error& error) {
@@ -187,9 +187,9 @@ runtime::Task<void> BlockStore::Impl::repair_checked(BlockVersion version, Buffe
     const bool here = co_await has_version(version);
     if (!here) co_return;
     std::vector<Change> changes(1, Change{BlockKind::data, range, std::move(content)});
-    co_await write_changes(loop, *device, std::move(changes));
+    co_await write_changes(loop, *data, std::move(changes));
   }
-  co_await device->sync();
+  co_await data->sync();
   const RangeGuard::Reading reading = co_await guard.read(range);
   check_usable();
   const bool still_here = co_await has_version(version);
@@ -222,8 +222,9 @@ runtime::Task<void> BlockStore::Impl::replace_checked(BlockVersion version, Buff
   check_usable();
   Table::Pin page = co_await table.pin(Table::page_of(version.block));
   std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
-  co_await write_changes(loop, *device, std::move(changes));
+  co_await write_changes(loop, *data, std::move(changes));
   page.set(version);
+  cached.forget(version.block);
 }
 
 // ---- comparing ----------------------------------------------------------------------------------

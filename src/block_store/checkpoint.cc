@@ -46,7 +46,7 @@ runtime::Task<void> BlockStore::Impl::write_checkpoint(Superblock next, Table::S
     begun.blocks_used = next.blocks_used;
     co_await write_superblock(std::move(begun));
   }
-  co_await device->sync();  // before the table pages: they must not promise what is not there
+  co_await data->sync();  // before the table pages: they must not promise what is not there
   co_await table.write(std::move(snapshot));
   co_await write_superblock(std::move(next));
 }

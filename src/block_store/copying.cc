@@ -56,8 +56,9 @@ runtime::Task<void> BlockStore::Impl::install_checked(BlockVersion version, Buff
   const BlockVersion old = version_or_none(version.block, here, newest_possible());
   if (old.op >= version.op && !damaged) co_return;
   std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
-  co_await write_changes(loop, *device, std::move(changes));
+  co_await write_changes(loop, *data, std::move(changes));
   replace(page, old, version);
+  cached.forget(version.block);
 }
 
 void BlockStore::Impl::begin_copy(Op op) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "block_store/block_cache.h"
 #include "block_store/model_fixture.h"
 #include "common/checksum.h"
 
@@ -16,7 +17,11 @@ constexpr int kSeeds = 500;
 class History {
  public:
   History(std::uint64_t seed, std::uint64_t blocks)
-      : random_(seed), model_(blocks), world_(blocks, {.table_cache_bytes = 0}), blocks_(blocks) {}
+      : random_(seed),
+        model_(blocks),
+        cache_(random_.below(40) * kBlockSize),
+        world_(blocks, {.table_cache_bytes = 0, .cache = &cache_}),
+        blocks_(blocks) {}
 
   // Applies, takes checkpoints and reads side by side until the power is cut; then opens again.
   void live_until_cut() {
@@ -76,6 +81,7 @@ class History {
       const std::uint64_t applied = self->world_.store->applied_op().value();
       const std::uint64_t end = std::min(last, applied + 1 + self->random_.below(8));
       while (self->model_.last_op() < end) self->model_.grow(self->random_);
+      self->world_.store->cache_writes(self->random_.below(2) == 0);
       co_await self->world_.store->apply(self->model_.entries(applied + 1, end));
       self->expect_fingerprint();
     }
@@ -134,6 +140,7 @@ class History {
 
   runtime::SeededRandom random_;
   Model model_;
+  BlockCache cache_;
   StoreWorld world_;
   const std::uint64_t blocks_;
   std::uint64_t redo_until_ = 0;

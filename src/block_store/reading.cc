@@ -51,6 +51,8 @@ void verify(const BlockVersion& expected, ByteView content) {
 runtime::Task<Buffer> BlockStore::Impl::read(std::uint64_t offset, std::uint64_t length) {
   const UnderWay counted(*this);
   const BlockRange range = checked_range(offset, length);
+  // As of what has been applied, also where an apply is under way: nothing to wait for.
+  if (std::optional<Buffer> content = read_cached(range)) co_return std::move(*content);
   const RangeGuard::Reading reading = co_await guard.read(range);
   check_usable();  // an apply that was waited for may have failed half done
   std::vector<BlockVersion> holding_data;
@@ -66,21 +68,40 @@ runtime::Task<Buffer> BlockStore::Impl::read(std::uint64_t offset, std::uint64_t
   co_return content;
 }
 
-// One read from the first to the last block that holds data; what lies between and around them
-// reads as zeros, whatever the file holds there.
+// nullopt where not all of it is in memory.
+std::optional<Buffer> BlockStore::Impl::read_cached(BlockRange range) {
+  if (!cached.holds(range)) return std::nullopt;
+  Buffer content = Buffer::allocate((range.end - range.first) * kBlockSize);
+  for (BlockNumber block = range.first; block < range.end; ++block) {
+    cached.copy(block,
+                content.mutable_view().subspan((block - range.first) * kBlockSize, kBlockSize));
+  }
+  return content;
+}
+
+// What lies between and around blocks that hold data reads as zeros, whatever the file holds there.
+// REQUIRES: nothing changes the range meanwhile.
 runtime::Task<Buffer> BlockStore::Impl::read_verified(BlockRange range,
                                                       std::vector<BlockVersion> holding_data) {
-  const std::size_t length = (range.end - range.first) * kBlockSize;
-  if (holding_data.empty()) co_return Buffer::zeroed(length);
-  Buffer content = Buffer::allocate(length);
-  const BlockNumber first = holding_data.front().block;
-  const BlockNumber end = holding_data.back().block + 1;
-  const MutableBytes wanted = content.mutable_view().subspan((first - range.first) * kBlockSize,
-                                                             (end - first) * kBlockSize);
-  const std::size_t found = co_await data->read(first * kBlockSize, wanted);
-  if (found != wanted.size()) {
-    throw Error(Code::corrupt, "data file ends early: {} bytes from block {} on, expected {}",
-                found, first, wanted.size());
+  Buffer content = Buffer::allocate((range.end - range.first) * kBlockSize);
+  const auto place = [&](BlockNumber block) {
+    return content.mutable_view().subspan((block - range.first) * kBlockSize, kBlockSize);
+  };
+  // From the first to the last block that is not in memory.
+  std::size_t begin = holding_data.size();
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < holding_data.size(); ++i) {
+    const BlockNumber block = holding_data[i].block;
+    if (cached.copy(block, place(block))) continue;
+    begin = std::min(begin, i);
+    end = i + 1;
+  }
+  if (begin < end) {
+    const std::span missing = std::span(holding_data).subspan(begin, end - begin);
+    const BlockNumber first = missing.front().block;
+    const MutableBytes into = content.mutable_view().subspan(
+        (first - range.first) * kBlockSize, (missing.back().block + 1 - first) * kBlockSize);
+    co_await read_missing(missing, into);
   }
   BlockNumber next = range.first;
   const auto zero_until = [&](BlockNumber block) {
@@ -89,11 +110,26 @@ runtime::Task<Buffer> BlockStore::Impl::read_verified(BlockRange range,
   };
   for (const BlockVersion& version : holding_data) {
     zero_until(version.block);
-    verify(version, content.view().subspan((version.block - range.first) * kBlockSize, kBlockSize));
     next = version.block + 1;
   }
   zero_until(range.end);
   co_return content;
+}
+
+// One read from the first to the last of them; each is verified, and kept.
+runtime::Task<void> BlockStore::Impl::read_missing(std::span<const BlockVersion> versions,
+                                                   MutableBytes into) {
+  const BlockNumber first = versions.front().block;
+  const std::size_t found = co_await data->read(first * kBlockSize, into);
+  if (found != into.size()) {
+    throw Error(Code::corrupt, "data file ends early: {} bytes from block {} on, expected {}",
+                found, first, into.size());
+  }
+  for (const BlockVersion& version : versions) {
+    const ByteView content = into.subspan((version.block - first) * kBlockSize, kBlockSize);
+    verify(version, content);
+    cached.put(version.block, content);
+  }
 }
 
 runtime::Task<std::vector<Extent>> BlockStore::Impl::extents(std::uint64_t offset,

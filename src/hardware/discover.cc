@@ -35,6 +35,8 @@ std::string processor_model(hwloc_topology_t topology) {
   return {};
 }
 
+}  // namespace
+
 // Not hwloc's sum over NUMA nodes: that misses memory which was plugged in after the start.
 std::uint64_t memory_bytes() {
   const long pages = sysconf(_SC_PHYS_PAGES);
@@ -43,8 +45,6 @@ std::uint64_t memory_bytes() {
              ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page)
              : 0;
 }
-
-}  // namespace
 
 protocol::HardwareRecord discover(const SystemPaths& paths) {
   protocol::HardwareRecord hardware;

@@ -26,6 +26,9 @@ struct InterfaceAddress {
 // The machine as it is now. A part that the system does not tell stays zero or empty.
 protocol::HardwareRecord discover(const SystemPaths& paths = {});
 
+// Of the machine; 0 where the system does not tell.
+std::uint64_t memory_bytes();
+
 // Disks that can hold data, sorted by name: neither memory (ram, zram) nor loop and network
 // devices, nor devices made of other disks (dm, md), nor drives without a medium.
 std::vector<protocol::DiskRecord> discover_disks(const std::string& block);

@@ -12,7 +12,7 @@ namespace datom::properties {
 namespace {
 
 constexpr std::array kKnown = std::to_array<const Definition*>(
-    {&kCheckpointInterval, &kClientTimeout, &kCoordinationSessionTimeout, &kGroupElectionTimeout,
+    {&kCacheBytes, &kCheckpointInterval, &kClientTimeout, &kCoordinationSessionTimeout, &kGroupElectionTimeout,
      &kGroupHeartbeat, &kGroupLease, &kJournalRetention, &kReplaceAfter, &kReplaceConcurrent,
      &kScrubBytesPerSecond, &kSyncRate});
 

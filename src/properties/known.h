@@ -35,6 +35,10 @@ inline constexpr DurationProperty kGroupLease{
     {"group.lease_ms", 300, 0, 1'000, "ms",
      "So long after an answer of its followers a leader serves reads without asking them, and so "
      "long a new leader waits; 0: every read asks them."}};
+inline constexpr BytesProperty kCacheBytes{
+    {"cache.bytes", 4ull << 30, 0, 1ull << 50, "bytes",
+     "Memory in which each volume server keeps blocks that were read or written, at most half of "
+     "what its machine has."}};
 inline constexpr DurationProperty kCheckpointInterval{
     {"checkpoint.interval_ms", 30'000, 100, 3'600'000, "ms",
      "A replica makes its block store durable, and lets go of journal, at least so often."}};

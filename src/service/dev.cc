@@ -155,6 +155,7 @@ NodeFile DevDomain::make_node(std::string name) const {
 Seams DevDomain::seams_for(LoopSeams loop, telemetry::Metrics& metrics,
                            const std::string& service) {
   Seams seams = real_seams({loop}, metrics, log_.with({"service", service}));
+  seams.memory_bytes /= options_.nodes;
   seams.open_session = [tree = tree_.get()](const CoordinationUrl&, std::chrono::milliseconds) {
     return open_memory_session(*tree);
   };

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/error.h"
+#include "hardware/hardware.h"
 #include "service/config_node.h"
 #include "service/file_lock.h"
 #include "service/launch.h"
@@ -111,6 +112,7 @@ Seams real_seams(std::vector<LoopSeams> loops, telemetry::Metrics& metrics, tele
     return std::make_shared<FileLock>(path, what);
   };
   seams.pid = getpid();
+  seams.memory_bytes = hardware::memory_bytes();
   seams.metrics = &metrics;
   seams.log = std::move(log);
   return seams;

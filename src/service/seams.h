@@ -51,7 +51,8 @@ struct Seams {
       open_session;
   // Takes the lock file at a path; `what` is what it guards. Throws Error{already_exists}.
   std::function<Lock(const std::string& path, const std::string& what)> lock;
-  std::int64_t pid = 0;  // published
+  std::int64_t pid = 0;            // published
+  std::uint64_t memory_bytes = 0;  // of the machine, as far as this service may use it; 0: unknown
   telemetry::Metrics* metrics = nullptr;
   telemetry::Log log = telemetry::Log::silent();
 };

@@ -236,6 +236,7 @@ Task<void> VolumeService::make_server(std::size_t shard) {
   options.root = settings_.root;
   options.shard = static_cast<std::uint32_t>(shard);
   options.shards = static_cast<std::uint32_t>(shards_.size());
+  options.memory_bytes = seams_.memory_bytes;
   here.server = std::make_unique<volume::VolumeServer>(seams, options);
   here.server->register_handlers(here.router);
   co_return;

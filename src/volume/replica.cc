@@ -84,7 +84,9 @@ void Replica::Impl::make_metrics() {
 Task<void> Replica::Impl::load() {
   const bool there = co_await seams.files->exists(options.directory + "/superblock");
   if (!there) co_await make_files();
-  store = co_await block_store::BlockStore::open(*seams.files, loop(), options.directory, {});
+  const block_store::BlockStoreOptions store_options{.cache = shared.cache};
+  store = co_await block_store::BlockStore::open(*seams.files, loop(), options.directory,
+                                                 store_options);
   journal = co_await journal::Journal::open(
       *seams.files, loop(), journal_directory(options.directory), volume.id, options.journal);
   check_files();

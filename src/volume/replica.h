@@ -23,6 +23,10 @@ class ReplaceReplicaRequest;
 class ReplicaStatus;
 }  // namespace datom::protocol
 
+namespace datom::block_store {
+class BlockCache;
+}
+
 namespace datom::volume {
 
 class BlockCare;
@@ -33,6 +37,7 @@ class Ticks;
 struct Shared {
   GroupPost* post = nullptr;
   Ticks* ticks = nullptr;
+  block_store::BlockCache* cache = nullptr;
 };
 
 struct ReplicaOptions {

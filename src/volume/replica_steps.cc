@@ -87,6 +87,7 @@ void Replica::Impl::perform_one(replication::Effect effect) {
 
 void Replica::Impl::changed(const replication::Changed& change) {
   leads->set(change.to == replication::State::leader_functional ? 1 : 0);
+  store->cache_writes(change.to == replication::State::leader_functional);
   const bool lead_changes = replication::role_of(change.from) == replication::Role::leader ||
                             replication::role_of(change.to) == replication::Role::leader;
   const telemetry::Fields fields = {{"from", name(change.from)},

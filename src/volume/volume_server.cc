@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "block_store/block_cache.h"
 #include "common/check.h"
 #include "common/checksum.h"
 #include "common/error.h"
@@ -59,10 +60,12 @@ struct VolumeServer::Impl final : ClientHost {
         replicas_directory(options.root + "/" + options.service + "/replicas"),
         post(*seams.caller),
         ticks(*seams.loop, [this](const std::function<void()>& calls) { post.together(calls); }),
+        cache(0),
         changed(*seams.loop),
         retry(*seams.loop),
         tasks(*seams.loop, [this](std::exception_ptr error) { report("volume server", error); }) {}
 
+  void resize_cache();
   void report(std::string_view what, std::exception_ptr error) const {
     try {
       std::rethrow_exception(error);
@@ -138,6 +141,8 @@ struct VolumeServer::Impl final : ClientHost {
   const std::string replicas_directory;
   GroupPost post;
   Ticks ticks;
+  block_store::BlockCache cache;  // of the blocks of all replicas here
+  properties::Subscription cache_size;
   std::vector<VolumeServer*> shards;
   coordination::Client* client = nullptr;
   std::uint64_t session = 0;
@@ -160,6 +165,13 @@ struct VolumeServer::Impl final : ClientHost {
   std::unique_ptr<rpc::Caller::Subscription> peers;
   runtime::TaskGroup tasks;
 };
+
+// Every shard has the same part, whichever volumes it has.
+void VolumeServer::Impl::resize_cache() {
+  std::uint64_t bytes = seams.properties->get(properties::kCacheBytes);
+  if (options.memory_bytes != 0) bytes = std::min(bytes, options.memory_bytes / 2);
+  cache.resize(bytes / options.shards);
+}
 
 // ---- following the domain's volumes
 // ---------------------------------------------------------------
@@ -425,7 +437,7 @@ Task<void> VolumeServer::Impl::open_replica(coordination::Client& from,
   try {
     co_await check_not_wiped(from, record, self, directory);
     co_await seams.files->make_directories(directory);
-    opened = co_await Replica::open(own, {&post, &ticks}, record, self,
+    opened = co_await Replica::open(own, {&post, &ticks, &cache}, record, self,
                                     {options.domain, options.service, directory, options.journal});
   } catch (const Error& error) {
     if (error.code() == Code::unavailable || error.code() == Code::outcome_unknown ||
@@ -692,6 +704,9 @@ void VolumeServer::register_handlers(rpc::Router& router) {
 
 Task<void> VolumeServer::start() {
   Impl& impl = *impl_;
+  impl.cache_size =
+      impl.seams.properties->on_change(properties::kCacheBytes, [&impl] { impl.resize_cache(); });
+  impl.resize_cache();
   co_await impl.seams.files->make_directories(impl.replicas_directory);
   impl.peers = impl.seams.caller->watch_peers(
       [](const std::string&) {}, [&impl](const std::string& service) { impl.peer_down(service); });
@@ -709,6 +724,7 @@ Task<void> VolumeServer::stop() {
   impl.retry.cancel();
   co_await impl.tasks.close();
   co_await impl.close_replicas();
+  impl.cache_size.reset();
   impl.peers.reset();
   impl.session_watch.reset();
   impl.list_watch.reset();

@@ -49,6 +49,7 @@ struct VolumeServerOptions {
   std::uint32_t shards = 1;
   // Of every replica. Changes in batches of half of its largest size: no request may be larger.
   journal::JournalOptions journal;
+  std::uint64_t memory_bytes = 0;  // of the machine: the cache takes at most half; 0: unknown
 };
 
 // What a replica holds, against what it promises to hold at most.
