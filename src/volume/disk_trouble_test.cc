@@ -15,6 +15,9 @@ constexpr std::uint32_t kMegabyte = 1 << 20;
 
 class DiskTrouble : public Volume {
  protected:
+  // Every read meets the disk.
+  DiskTrouble() { run(set_property("cache.bytes", "0")); }
+
   static std::string data_of(const Server& server) { return server.directory() + "/layers/0/data"; }
   static std::string table_of(const Server& server) {
     return server.directory() + "/layers/0/table";
@@ -110,6 +113,24 @@ class DiskTrouble : public Volume {
 };
 
 // ---- blocks -------------------------------------------------------------------------------------
+
+// Until nothing is kept there: then what the disk has lost is met, and repaired.
+TEST_F(Volume, TheLeaderReadsWhatWasWrittenFromMemory) {
+  const auto client = attach(leader());
+  const Buffer data = filled(kMegabyte, 1);
+  write(*client, 0, data);
+  wait_converged();
+  const std::size_t leading = leader();
+  Server& server = *servers_[leading];
+  server.disk().flip_bit(server.directory() + "/layers/0/data", 5 * kBlockSize + 1234, 5);
+  EXPECT_EQ(as_text(read(*client, 0, kMegabyte).view()), as_text(data.view()));
+  EXPECT_EQ(status(leading).repaired_blocks(), 0u);
+  run(set_property("cache.bytes", "0"));
+  loop_.advance(1s);
+  EXPECT_EQ(as_text(read(*client, 0, kMegabyte).view()), as_text(data.view()));
+  EXPECT_EQ(status(leading).repaired_blocks(), 1u);
+  run(client->close());
+}
 
 TEST_F(DiskTrouble, AReadThroughTheLeaderRepairsWhatItsDiskLost) {
   const Buffer data = write_first_megabyte();
