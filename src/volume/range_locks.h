@@ -27,11 +27,22 @@ class RangeLocks {
 
   explicit RangeLocks(runtime::Loop& loop) : changed_(loop) {}
 
-  // Takes its place in the order and waits until no earlier overlapping range is in the way.
-  runtime::Task<Handle> acquire(std::uint64_t first_block, std::uint64_t last_block, bool partial) {
+  // Whether somebody waits for a range to be applied.
+  bool contended() const { return waiting_ > 0; }
+
+  // Takes its place in the order and waits until no earlier overlapping range is in the way; calls
+  // `on_wait` first if it has to.
+  template <typename OnWait>
+  runtime::Task<Handle> acquire(std::uint64_t first_block, std::uint64_t last_block, bool partial,
+                                OnWait on_wait) {
     const Handle range = ranges_.insert(ranges_.end(), {first_block, last_block, partial, Op(0)});
     if (partial) ++partials_;
-    while (partials_ > 0 && in_the_way(range)) co_await changed_.wait();
+    while (partials_ > 0 && in_the_way(range)) {
+      ++waiting_;
+      on_wait();
+      co_await changed_.wait();
+      --waiting_;
+    }
     co_return range;
   }
   // The write was proposed as `op`: released once that is applied.
@@ -77,6 +88,7 @@ class RangeLocks {
   std::list<Range> ranges_;
   Op applied_;
   std::size_t partials_ = 0;
+  std::size_t waiting_ = 0;
   runtime::Event changed_;
 };
 

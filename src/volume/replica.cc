@@ -35,6 +35,11 @@ Replica::Impl::Impl(Seams seams_, Shared shared_, protocol::VolumeRecord volume_
       log_work(loop()),
       journal_access(loop()),
       apply_work(loop()),
+      hold_tick(*shared.ticks,
+                [this] {
+                  hold_over = store->applied_op() == held_since;
+                  apply_work.set();
+                }),
       applied(loop()),
       apply_access(loop()),
       superblock(loop()),
@@ -218,6 +223,7 @@ Task<void> Replica::Impl::stop() {
   }
   while (serving > 0) co_await served.wait();
   if (watch) co_await watch->stop();
+  hold_tick.cancel();
   group_tick.cancel();
   house_tick.cancel();
   wake_workers();

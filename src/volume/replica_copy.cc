@@ -184,11 +184,12 @@ Task<void> Replica::Impl::adopt_base(CopySource source, protocol::CopyBeginReply
     sessions = std::move(taken);
     recent_batches.clear();
     recent_bytes = 0;
+    unapplied_bytes = 0;
     for (const auto& queued : log_queue) {
       const auto* write = std::get_if<replication::WriteLog>(&queued);
       if (write != nullptr) keep_recent(write->batch);
     }
-    fingerprints.clear();
+    leader_fingerprint_op = Op(0);
     apply_goal = base.op;  // what was known to be committed behind it comes again
     apply_blocked = false;
     applied.reach(base.op);

@@ -86,6 +86,10 @@ struct Replica::Impl {
   Task<void> read_log(replication::ReadLog request);
   replication::Batch recent(Op first) const;
   std::deque<replication::Batch>::const_iterator first_recent(Op op) const;
+  void note_unapplied(const protocol::EntryBatch& batch);
+  bool apply_due();
+  void want_applied(Op op);
+  bool changes_ahead(std::uint64_t offset, std::uint64_t length, Op op) const;
   Task<void> apply_committed();
   Task<std::vector<protocol::Entry>> entries_to_apply();
   void note_applied(Op op);
@@ -98,7 +102,7 @@ struct Replica::Impl {
   void receive(const protocol::GroupMessage& message, Buffer entries);
   std::size_t most_unwritten() const;
   void keep_recent(replication::Batch batch);
-  void compare_fingerprint(const protocol::Append& append);
+  void compare_fingerprint();
 
   // ---- replica_serve.cc
   // An entry that a client waits for; lives in the waiting task's frame.
@@ -126,10 +130,11 @@ struct Replica::Impl {
   void finish(Proposal* proposal);
   void finish_committed(Op op);
   void propose_no_op();
-  Task<void> confirm_read();
+  Task<Op> confirm_read();
   void begin_read_round();
   template <typename Value, typename Read>
-  Task<Value> read_current(Read read);
+  Task<Value> read_current(std::uint64_t offset, std::uint64_t length, Read read);
+  Task<void> await_applied(std::uint64_t offset, std::uint64_t length, Op op);
   Task<void> check_space(std::uint64_t bytes);
   Task<void> admit(const protocol::ClientIo& request);
   void check_serves() const;
@@ -212,8 +217,13 @@ struct Replica::Impl {
   std::size_t recent_bytes = 0;
 
   // Applying.
-  Op apply_goal;  // committed and durable here
+  Op apply_goal;                    // committed and durable here
+  Op apply_wanted;                  // somebody waits for it
+  std::size_t unapplied_bytes = 0;  // of journaled entries, about
   runtime::Event apply_work;
+  Tick hold_tick;
+  Op held_since;           // applied when the tick was asked for
+  bool hold_over = false;  // what is held has been for long enough
   OpWaiters applied;
   runtime::Mutex apply_access;  // blocks and sessions are as of one op while it is free
   bool apply_blocked = false;   // the base is incomplete and no copy has begun
@@ -267,8 +277,9 @@ struct Replica::Impl {
   runtime::Time copy_free_at{};       // when the next chunk may be asked for
   std::optional<runtime::Time> client_seen;  // the last request of a client
 
-  // Fingerprints of this replica at recent ops, to compare with the leader's.
-  std::deque<std::pair<Op, std::uint64_t>> fingerprints;
+  // What the leader said last of its blocks, to compare with once that op is applied here.
+  Op leader_fingerprint_op;  // 0: nothing, or compared
+  std::uint64_t leader_fingerprint = 0;
   bool divergence_reported = false;
 
   // Shown on the metrics page.

@@ -145,6 +145,7 @@ Task<rpc::Message> BlockCare::read_blocks(protocol::ReadBlocksRequest request) {
 // ---- what peers are told ------------------------------------------------------------------------
 
 Task<bool> BlockCare::reached(Op op, runtime::Duration patience) {
+  replica_.want_applied(op);
   const runtime::Time until = replica_.loop().now() + patience;
   runtime::Timer timer(replica_.loop());
   while (replica_.store->applied_op() < op) {

@@ -119,7 +119,6 @@ Task<void> BlockCare::end_pass() {
   // the next comparison with the leader says so again.
   replica_.log.warn("replica.recounted", {{"op", replica_.store->applied_op()}},
                     "the block table did not come to the fingerprint that was counted");
-  replica_.fingerprints.clear();
   replica_.divergence_reported = false;
 }
 

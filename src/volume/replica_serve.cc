@@ -118,9 +118,8 @@ void Replica::Impl::begin_read_round() {
   perform(group->begin_read_round(now()));
 }
 
-// R1: a read joins only a round begun after it arrived; then everything committed before is
-// applied.
-Task<void> Replica::Impl::confirm_read() {
+// R1: a read joins only a round begun after it arrived; then it reads what was committed before.
+Task<Op> Replica::Impl::confirm_read() {
   const std::uint64_t leadership = leaderships;
   const std::uint64_t round = rounds_begun + 1;
   if (round_running) {
@@ -130,7 +129,14 @@ Task<void> Replica::Impl::confirm_read() {
   }
   while (leadership == leaderships && rounds_confirmed < round) co_await rounds_changed.wait();
   if (leadership != leaderships) throw Error(Code::not_leader, "{}", group->leader());
-  const bool reached = co_await applied.wait(round_commit);
+  co_return round_commit;
+}
+
+// Until the blocks of the range are as of `op`, or newer.
+Task<void> Replica::Impl::await_applied(std::uint64_t offset, std::uint64_t length, Op op) {
+  if (!changes_ahead(offset, length, op)) co_return;
+  want_applied(op);
+  const bool reached = co_await applied.wait(op);
   if (!reached) throw Error(Code::not_leader, "{}", group->leader());
 }
 
@@ -138,16 +144,16 @@ Task<void> Replica::Impl::confirm_read() {
 // lease the data are read first, and the lease is tested then (rule R3): a pause in between is
 // seen.
 template <typename Value, typename Read>
-Task<Value> Replica::Impl::read_current(Read read) {
+Task<Value> Replica::Impl::read_current(std::uint64_t offset, std::uint64_t length, Read read) {
   const std::uint64_t leadership = leaderships;
   if (group->lease_holds(now())) {
-    const bool reached = co_await applied.wait(group->commit());
-    if (!reached) throw Error(Code::not_leader, "{}", group->leader());
+    co_await await_applied(offset, length, group->commit());
     Value value = co_await read();
     if (leadership == leaderships && group->lease_holds(now())) co_return value;
   }
   check_serves();
-  co_await confirm_read();
+  const Op commit = co_await confirm_read();
+  co_await await_applied(offset, length, commit);
   Value value = co_await read();
   co_return value;
 }
@@ -169,8 +175,8 @@ Task<rpc::Message> Replica::Impl::serve_read(protocol::ClientIo request) {
   const std::uint64_t from = block_of(request.offset()) * kBlockSize;
   const std::uint64_t end = request.offset() + request.length();
   const std::uint64_t to = (end + kBlockSize - 1) / kBlockSize * kBlockSize;
-  const Buffer blocks =
-      co_await read_current<Buffer>([this, from, to] { return care->read(from, to - from); });
+  const Buffer blocks = co_await read_current<Buffer>(
+      from, to - from, [this, from, to] { return care->read(from, to - from); });
   reads_total->add();
   read_bytes_total->add(static_cast<double>(request.length()));
   co_return message_of({}, blocks.slice(request.offset() - from, request.length()));
@@ -182,7 +188,7 @@ Task<rpc::Message> Replica::Impl::serve_extents(protocol::ClientIo request) {
   const std::uint64_t to = (end + kBlockSize - 1) / kBlockSize * kBlockSize;
   const std::size_t most = std::clamp<std::size_t>(request.max_extents(), 1, kMaxExtents);
   const auto extents = co_await read_current<std::vector<block_store::Extent>>(
-      [this, from, to, most] { return care->extents(from, to - from, most); });
+      from, to - from, [this, from, to, most] { return care->extents(from, to - from, most); });
   protocol::ClientIoReply reply;
   for (const block_store::Extent& extent : extents) {
     protocol::ClientIoReply::Extent* out = reply.add_extents();
@@ -252,6 +258,7 @@ Task<rpc::Message> Replica::Impl::serve_attach(protocol::ClientIo request) {
   protocol::EntryHeader header;
   header.kind = protocol::EntryKind::attach;
   const Op op = co_await propose(header, Buffer::copy_of(as_bytes(attach.encode())));
+  want_applied(op);
   const bool reached = co_await applied.wait(op);
   if (!reached) throw Error(Code::outcome_unknown, "volume {}: the leader changed", volume.name);
   reply.set_session(op.value());
@@ -304,8 +311,8 @@ Task<Op> Replica::Impl::change(protocol::ClientIo request, Buffer payload) {
   const std::uint64_t end = request.offset() + request.length();
   const bool partial = !whole_blocks(request.offset(), request.length());
   co_await check_space(request.kind() == protocol::IO_TRIM ? 0 : request.length());
-  const RangeLocks::Handle range =
-      co_await ranges.acquire(block_of(request.offset()), block_of(end - 1), partial);
+  const RangeLocks::Handle range = co_await ranges.acquire(
+      block_of(request.offset()), block_of(end - 1), partial, [this] { apply_work.set(); });
   std::exception_ptr error;
   Op op;
   try {

@@ -10,7 +10,10 @@ namespace datom::volume {
 namespace {
 
 constexpr std::size_t kApplyBytes = 4 << 20;
-constexpr std::size_t kKeptFingerprints = 64;
+// What is committed is applied when there is that much of it, or at the second look at the same.
+constexpr std::uint64_t kHeldOps = 64;
+constexpr std::size_t kHeldBytes = 256 << 10;
+constexpr runtime::Duration kHoldLook = std::chrono::milliseconds(10);
 constexpr std::size_t kMaxDirtyTable = 32 << 20;
 
 }  // namespace
@@ -39,6 +42,7 @@ void Replica::Impl::perform_one(replication::Effect effect) {
     void operator()(replication::WriteLog& it) {
       replica.keep_recent(it.batch);
       replica.unwritten_bytes += it.batch->bytes.size();
+      replica.note_unapplied(*it.batch);
       replica.log_queue.push_back(it);
       replica.log_work.set();
     }
@@ -48,6 +52,7 @@ void Replica::Impl::perform_one(replication::Effect effect) {
         replica.recent_bytes -= recent.back()->bytes.size();
         recent.pop_back();
       }
+      replica.unapplied_bytes = 0;
       replica.log.info("replica.tail_cut", {{"last_kept", it.last_kept}});
       replica.log_queue.push_back(it);
       replica.log_work.set();
@@ -63,7 +68,7 @@ void Replica::Impl::perform_one(replication::Effect effect) {
     void operator()(replication::Commit& it) {
       replica.apply_goal = std::max(replica.apply_goal, it.op);
       replica.finish_committed(it.op);
-      replica.apply_work.set();
+      if (replica.apply_due()) replica.apply_work.set();
     }
     void operator()(replication::ReadsConfirmed& it) {
       replica.rounds_confirmed = it.round;
@@ -98,6 +103,7 @@ void Replica::Impl::changed(const replication::Changed& change) {
   lead_changes ? log.info("replica.state", fields) : log.debug("replica.state", fields);
   if (change.to == replication::State::leader_functional) {
     serve_from = group->commit();
+    want_applied(serve_from);
     closed_sessions.clear();
     rounds_begun = rounds_confirmed = 0;
     round_running = round_wanted = false;
@@ -122,8 +128,11 @@ void Replica::Impl::receive(const protocol::GroupMessage& message, Buffer entrie
     batch = std::make_shared<const protocol::EntryBatch>(
         protocol::parse_batch(std::move(entries), volume.id));
   }
-  if (const auto* append = std::get_if<protocol::Append>(&message.body)) {
-    compare_fingerprint(*append);
+  const auto* append = std::get_if<protocol::Append>(&message.body);
+  if (append != nullptr && leader_fingerprint_op == Op(0)) {
+    leader_fingerprint_op = append->fingerprint_op;
+    leader_fingerprint = append->fingerprint;
+    compare_fingerprint();
   }
   perform(group->receive(now(), message, std::move(batch)));
 }
@@ -135,15 +144,14 @@ std::size_t Replica::Impl::most_unwritten() const {
 }
 
 // The proof that replicas are equal: same op, same fingerprint.
-void Replica::Impl::compare_fingerprint(const protocol::Append& append) {
-  if (append.fingerprint_op == Op(0) || divergence_reported) return;
-  for (const auto& [op, fingerprint] : fingerprints) {
-    if (op != append.fingerprint_op || fingerprint == append.fingerprint) continue;
-    divergence_reported = true;
-    log.error("replica.divergent",
-              {{"op", op}, {"here", fingerprint}, {"leader", append.fingerprint}},
-              "this replica's blocks differ from the leader's");
-  }
+void Replica::Impl::compare_fingerprint() {
+  if (leader_fingerprint_op > store->applied_op()) return;
+  const Op op = std::exchange(leader_fingerprint_op, Op(0));
+  const std::optional<std::uint64_t> here = store->fingerprint_at(op);
+  if (op == Op(0) || !here || *here == leader_fingerprint || divergence_reported) return;
+  divergence_reported = true;
+  log.error("replica.divergent", {{"op", op}, {"here", *here}, {"leader", leader_fingerprint}},
+            "this replica's blocks differ from the leader's");
 }
 
 void Replica::Impl::tick() {
@@ -280,6 +288,51 @@ Task<std::vector<protocol::Entry>> Replica::Impl::entries_to_apply() {
   co_return entries;
 }
 
+// Bytes of frames: what padding a batch has is not applied.
+void Replica::Impl::note_unapplied(const protocol::EntryBatch& batch) {
+  unapplied_bytes += batch.frame_offsets.back() + batch.headers.back().frame_bytes();
+}
+
+// Nobody waits for what is committed to be applied, but for readers of the same blocks and those
+// who say so. So it is held back until some of it has come together: the blocks go to the device in
+// one call, seldom by itself but with the next batch of the journal, and what applying costs beside
+// is shared by all.
+bool Replica::Impl::apply_due() {
+  const Op done = store->applied_op();
+  if (apply_blocked || done >= apply_goal) return false;
+  const bool enough =
+      apply_goal.value() - done.value() >= kHeldOps || unapplied_bytes >= kHeldBytes;
+  if (enough || hold_over || stopping || copying || done < apply_wanted || ranges.contended()) {
+    return true;
+  }
+  if (hold_tick.due() == runtime::Time::max()) {
+    held_since = done;
+    hold_tick.at(next_multiple(loop().now() + kHoldLook, kHoldLook));
+  }
+  return false;
+}
+
+void Replica::Impl::want_applied(Op op) {
+  if (op <= apply_wanted) return;
+  apply_wanted = op;
+  apply_work.set();
+}
+
+// Whether an entry up to `op` that is not applied yet changes blocks of the range, or may: it is
+// not in memory any more.
+bool Replica::Impl::changes_ahead(std::uint64_t offset, std::uint64_t length, Op op) const {
+  Op next = store->applied_op().next();
+  for (auto at = first_recent(next); at != recent_batches.end() && next <= op; ++at) {
+    const std::vector<protocol::EntryHeader>& headers = (*at)->headers;
+    if (headers.front().op > next) return true;
+    for (; next <= headers.back().op && next <= op; next = next.next()) {
+      const protocol::EntryHeader& header = headers[next.value() - headers.front().op.value()];
+      if (header.offset < offset + length && offset < header.offset + header.length) return true;
+    }
+  }
+  return next <= op;
+}
+
 Task<void> Replica::Impl::apply_committed() {
   std::exception_ptr error;
   try {
@@ -291,7 +344,7 @@ Task<void> Replica::Impl::apply_committed() {
         checkpointing = true;
         tasks.spawn(checkpoint(std::move(turn)));
       }
-      if (apply_blocked || store->applied_op() >= apply_goal) {
+      if (!apply_due()) {
         if (stopping) break;
         apply_work.clear();
         co_await apply_work.wait();
@@ -311,7 +364,9 @@ Task<void> Replica::Impl::apply_next() {
   if (store->applied_op() >= apply_goal) co_return;
   std::vector<protocol::Entry> entries = co_await entries_to_apply();
   if (entries.empty()) co_return;
+  hold_over = false;
   for (protocol::Entry& entry : entries) {
+    unapplied_bytes -= std::min(unapplied_bytes, entry.header.frame_bytes());
     if (!sessions.apply(entry)) entry.header.kind = protocol::EntryKind::no_op;
   }
   const Op last = entries.back().header.op;
@@ -320,11 +375,8 @@ Task<void> Replica::Impl::apply_next() {
 }
 
 void Replica::Impl::note_applied(Op op) {
-  if (store->fingerprint_known()) {
-    fingerprints.emplace_back(op, store->fingerprint());
-    if (fingerprints.size() > kKeptFingerprints) fingerprints.pop_front();
-    group->set_fingerprint(op, store->fingerprint());
-  }
+  if (store->fingerprint_known()) group->set_fingerprint(op, store->fingerprint());
+  compare_fingerprint();
   applied.reach(op);
   ranges.applied(op);
 }

@@ -251,6 +251,7 @@ class Volume : public testing::Test {
     for (std::size_t at = 0; at < servers_.size(); ++at) {
       const protocol::ReplicaStatus one = status(at);
       if (one.role() != "leader" && one.state() != "FOLLOWER_FUNCTIONAL") return false;
+      if (one.applied_op() != one.last_op()) return false;
       const std::string text = std::to_string(one.applied_op());
       if (first.empty()) first = text;
       if (text != first) return false;

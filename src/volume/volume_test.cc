@@ -35,6 +35,35 @@ TEST_F(Volume, KeepsTheBytesAroundAWriteOfAnyAlignment) {
   run(client->close());
 }
 
+TEST_F(Volume, AppliesSmallWritesSomeAtATimeUnlessSomebodyReadsTheirBlocks) {
+  const std::size_t at = leader();
+  const auto client = attach(at);
+  write(*client, 0, filled(kBlockSize, 1));
+  write(*client, 8 * kBlockSize, filled(kBlockSize, 2));
+  wait_converged();
+
+  write(*client, 0, filled(kBlockSize, 3));
+  EXPECT_LT(status(at).applied_op(), status(at).commit_op());
+  EXPECT_TRUE(same(read(*client, 8 * kBlockSize, kBlockSize), filled(kBlockSize, 2)));
+  EXPECT_LT(status(at).applied_op(), status(at).commit_op());
+  EXPECT_TRUE(same(read(*client, 0, kBlockSize), filled(kBlockSize, 3)));
+  EXPECT_EQ(status(at).applied_op(), status(at).commit_op());
+
+  const std::uint64_t before = status(at).applied_op();
+  for (std::uint64_t i = 0; i < 100; ++i) write(*client, i * kBlockSize, filled(kBlockSize, i));
+  EXPECT_GT(status(at).applied_op(), before);
+  write(*client, kBlockSize, filled(kBlockSize, 4));
+  loop_.advance(50ms);
+  EXPECT_EQ(status(at).applied_op(), status(at).last_op());
+
+  write(*client, kBlockSize, filled(kBlockSize, 5));
+  write(*client, kBlockSize, filled(512, 6));
+  Buffer expected = filled(kBlockSize, 5);
+  std::memcpy(expected.mutable_data(), filled(512, 6).data(), 512);
+  EXPECT_TRUE(same(read(*client, kBlockSize, kBlockSize), expected));
+  run(client->close());
+}
+
 TEST_F(Volume, ConcurrentPartialWritesToOneBlockAllTakeEffect) {
   const auto client = attach(leader());
   struct Writes {
