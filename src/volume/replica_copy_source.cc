@@ -223,6 +223,10 @@ Task<rpc::Message> Replica::Impl::read_blocks(protocol::ReadBlocksRequest reques
     }
     const std::size_t read = co_await read_run(versions, i, payload.mutable_data() + used);
     if (read == 0) {
+      if (applies_wait) {
+        throw Error(Code::internal, "block {} does not read as its version says",
+                    versions[i].block);
+      }
       if (++changed_meanwhile == kPatience) applies_wait = co_await apply_access.lock();
       for (std::size_t j = i; j < versions.size(); ++j) {
         versions[j] = co_await store->version(versions[j].block);

@@ -178,7 +178,8 @@ Task<rpc::Message> BlockCare::blocks(protocol::BlocksRequest request) {
     bool damaged = false;
     BlockVersion version;
     Buffer content;
-    for (bool again = true; again;) {
+    bool again = true;
+    for (int left = kRounds; again && left > 0; --left) {
       again = false;
       damaged = false;
       try {
@@ -193,6 +194,7 @@ Task<rpc::Message> BlockCare::blocks(protocol::BlocksRequest request) {
         damaged = true;
       }
     }
+    if (again) throw Error(Code::unavailable, "block {} changes all the time", block);
     protocol::BlocksReply::Block* out = reply.add_blocks();
     version.block = block;
     out->mutable_version()->set_block(block);
