@@ -81,6 +81,7 @@ struct PutBody {
     append->set_number(body.number);
     append->set_sent(body.sent);
     append->set_lease_ns(count_of(body.lease));
+    append->set_heard(body.heard);
   }
   void operator()(const AppendReply& body) const {
     wire::AppendReply* reply = to.mutable_append_reply();
@@ -96,6 +97,7 @@ struct PutBody {
     reply->set_copying(body.copying);
     reply->set_answers(body.answers);
     reply->set_echo(body.echo);
+    reply->set_uncertain(body.uncertain);
   }
   void operator()(const Resign&) const { to.mutable_resign(); }
 };
@@ -129,7 +131,8 @@ GroupBody body_of(const wire::GroupMessage& from) {
                     append.fingerprint(),
                     append.number(),
                     append.sent(),
-                    lease_of(append.lease_ns())};
+                    lease_of(append.lease_ns()),
+                    append.heard()};
     }
     case wire::GroupMessage::kAppendReply: {
       const wire::AppendReply& reply = from.append_reply();
@@ -144,7 +147,8 @@ GroupBody body_of(const wire::GroupMessage& from) {
                          Op(reply.applied()),
                          reply.copying(),
                          reply.answers(),
-                         reply.echo()};
+                         reply.echo(),
+                         reply.uncertain()};
     }
     case wire::GroupMessage::kResign:
       return Resign{};

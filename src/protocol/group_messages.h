@@ -60,6 +60,8 @@ struct Append {
   std::uint64_t sent = 0;    // when, by the leader's clock; the reply echoes it
   // So long from the receipt on, the member's seals report a lease (rule R2); at most kMaxLease.
   std::chrono::nanoseconds lease{};
+  // AppendReply::uncertain of the member's last answer: this was made after that process was heard.
+  std::uint64_t heard = 0;
 };
 struct AppendReply {
   bool matched = false;     // whether `previous` is in the member's journal
@@ -72,8 +74,9 @@ struct AppendReply {
   std::uint64_t round = 0;  // highest round seen in this term
   Op applied;
   bool copying = false;
-  std::uint64_t answers = 0;  // not matched: number of the Append that is refused
-  std::uint64_t echo = 0;     // the newest `sent` of this term's Appends
+  std::uint64_t answers = 0;    // not matched: number of the Append that is refused
+  std::uint64_t echo = 0;       // the newest `sent` of this term's Appends
+  std::uint64_t uncertain = 0;  // while its journal's head is that (S2): its incarnation
 };
 
 // Leader to members: it leads this term no more, and serves nothing under its lease.

@@ -29,10 +29,11 @@ struct Follower {
   Op acked;                 // equal to the leader's journal and durable there
   Op counted;               // of `acked`, what it asserted as a functional member
   Op applied;
-  EntryId last;             // end of its journal, as of its last answer
-  std::uint64_t round = 0;  // highest read round it confirmed
-  Instant heard{};          // when it last answered in this term
-  Instant echo{};           // when the newest Append that it answered was sent
+  EntryId last;                 // end of its journal, as of its last answer
+  std::uint64_t uncertain = 0;  // of its last answer: told back to it
+  std::uint64_t round = 0;      // highest read round it confirmed
+  Instant heard{};              // when it last answered in this term
+  Instant echo{};               // when the newest Append that it answered was sent
 
   // Sent and not acked: (last op, bytes) of each batch; bounded by the window.
   std::deque<std::pair<Op, std::size_t>> in_flight;

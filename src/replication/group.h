@@ -131,6 +131,7 @@ class Group {
     Op join_target;  // the leader's end at first contact
     std::uint64_t round = 0;
     std::uint64_t sent = 0;  // newest of its Appends, by its clock
+    bool heard_me = false;   // this process, before it sent one of its Appends
   };
   struct Order {  // BecomeLeader
     Term term;
@@ -169,6 +170,7 @@ class Group {
   void on_append(const protocol::ReplicaRecord& from, Term term, const protocol::Append& append,
                  const Batch& entries);
   void follow(const protocol::ReplicaRecord& leader, const protocol::Append& append);
+  void hear_that_it_heard(const protocol::Append& append);
   bool take_entries(const protocol::Append& append, const Batch& entries);
   bool follows(const EntryId& previous, const protocol::EntryBatch& entries) const;
   void write_entries(const Batch& entries, std::size_t first_new);

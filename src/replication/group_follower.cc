@@ -94,6 +94,7 @@ void Group::on_append(const protocol::ReplicaRecord& from, Term term,
   leadership_->round = std::max(leadership_->round, append.round);
   leadership_->sent = std::max(leadership_->sent, append.sent);
   grant_lease(term, append.lease);
+  if (append.heard == identity_.incarnation) hear_that_it_heard(append);
 
   // A leader that heard nothing for long may take this journal for shorter than it is.
   const bool lacks = append.copy_needed && copy_wanted(append.previous);
@@ -112,9 +113,16 @@ void Group::on_append(const protocol::ReplicaRecord& from, Term term,
   if (!matched || log_writes_ == writes) reply_append(matched, append.previous.op, append.number);
 }
 
+// Rule S2. What an earlier process acknowledged in this term, and the disk lost, is not behind the
+// end that the leader has now; it may be behind the end that a late Append tells of.
+void Group::hear_that_it_heard(const protocol::Append& append) {
+  if (std::exchange(leadership_->heard_me, true)) return;
+  leadership_->join_target = std::max(leadership_->join_target, append.leader_last.op);
+}
+
 void Group::follow(const protocol::ReplicaRecord& leader, const protocol::Append& append) {
   if (state_ != follower_wait_to_join_group) wait_for_leader(leader_lost, false);
-  leadership_ = Leadership{leader, now_, Op(0), append.leader_last.op, 0, 0};
+  leadership_ = Leadership{leader, now_, Op(0), append.leader_last.op, 0, 0, false};
 }
 
 // False when the entry before them is not here. Otherwise they are in the journal, or on their way.
@@ -195,6 +203,7 @@ void Group::reply_append(bool matched, Op previous, std::uint64_t answers) {
   reply.round = leadership_->round;
   reply.applied = told_commit_;
   reply.copying = copying_;
+  if (!head_certain_) reply.uncertain = identity_.incarnation;
   // Without the durable promise of a term this replica, restarted, would not know that it may have
   // granted a lease.
   if (durable_promise_ >= promised_) reply.echo = leadership_->sent;
@@ -211,6 +220,7 @@ Op Group::acked() const {
 void Group::join_when_caught_up() {
   if (state_ == follower_functional || copying_ || !base_complete_) return;
   if (acked() < leadership_->join_target || durable_promise_ < promised_) return;
+  if (!head_certain_ && !leadership_->heard_me) return;
   head_certain_ = true;  // a leader has supplied the tail
   enter(follower_functional, caught_up);
 }

@@ -52,6 +52,7 @@ void Group::send_append(Follower& follower, Batch entries) {
   append.number = ++appends_;
   append.sent = static_cast<std::uint64_t>(now_.count());
   append.lease = options_.lease;
+  append.heard = follower.uncertain;
   send(follower.replica, promised_, append, entries);
   if (entries) follower.sent(entries->headers.back().op, entries->bytes.size());
 }
@@ -123,6 +124,7 @@ void Group::on_append_reply(const Uuid& from, Term term, const protocol::AppendR
   follower->copying = reply.copying;
   follower->applied = reply.applied;
   follower->last = reply.last;
+  follower->uncertain = reply.uncertain;
   follower->round = std::max(follower->round, std::min(reply.round, round_));
   const Instant echo(static_cast<Duration::rep>(reply.echo));
   if (echo <= now_) follower->echo = std::max(follower->echo, echo);

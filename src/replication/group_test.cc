@@ -27,6 +27,7 @@ struct Node {
   protocol::ReplicaRecord self;
   Term promised;
   std::vector<EntryHeader> log;  // durable; log[i].op == i + 1
+  bool head_certain = true;
 
   std::optional<Group> group;
   std::uint64_t incarnation = 0;
@@ -51,6 +52,7 @@ struct World {
       nodes[i].self = {"vs" + std::to_string(i + 1), Uuid::from_random(i + 10, seed)};
       if (i < size) record.voters.push_back(nodes[i].self);
     }
+    rotten = below(2 * nodes.size());
     for (std::size_t i = 0; i < nodes.size(); ++i) start(i);
   }
 
@@ -66,6 +68,7 @@ struct World {
       durable.entries.push_back(header.id());
       durable.committed = std::max(durable.committed, header.commit_hint);
     }
+    durable.head_certain = node.head_certain;
     node.incarnation = random();
     node.committed = durable.committed;
     Options options;
@@ -82,6 +85,7 @@ struct World {
     node.disk.clear();
     node.coordination.clear();
     node.group.reset();
+    if (i == rotten && chance(40)) rot(node);
     std::erase_if(members, [&](const auto& one) { return one.second == i; });
     if (chance(70)) release_locks(i);  // otherwise its ephemeral lock lingers
     std::erase_if(flights, [&](const Flight& flight) { return flight.from == i && chance(50); });
@@ -90,6 +94,13 @@ struct World {
         perform(other, nodes[other].group->peer_down(now, node.self.service));
     }
     show_all();
+  }
+
+  // The end of its journal cannot be read any more, acknowledged or not.
+  void rot(Node& node) {
+    node.log.resize(below(node.log.size() + 1));
+    node.head_certain = false;
+    ++rots;
   }
 
   // An orderly end: writes under way are waited for, and after that there is no disk any more.
@@ -299,6 +310,7 @@ struct World {
       // OneLeader.
       EXPECT_TRUE(fresh) << "term " << change.term.value() << " has two leaders";
     }
+    if (change.to == State::follower_functional) nodes[i].head_certain = true;
     if (change.to == State::leader_functional) {
       // LeaderCompleteness.
       for (const auto& [op, id] : committed) {
@@ -489,6 +501,8 @@ struct World {
   std::map<std::uint64_t, std::pair<std::size_t, std::uint64_t>> leaders;  // by term
   std::size_t configurations = 0;                                          // changes of them
   std::size_t leased = 0;  // times that a leader had a lease when it was looked
+  std::size_t rotten = 0;  // whose disk loses what was acknowledged; in half of the worlds nobody's
+  std::size_t rots = 0;
 };
 
 TEST(Group, ElectsALeaderAndCommitsWhenAllIsWell) {
@@ -504,11 +518,34 @@ TEST(Group, OfOneReplicaLeadsItself) {
   EXPECT_GE(world.committed.size(), 20u);
 }
 
+// S2: what a leader said before it heard of the loss does not tell how much was lost.
+TEST(Group, ALateAppendMakesNoUncertainHeadCertain) {
+  World world(1, 3);
+  world.heal();
+  const std::size_t leading = world.leaders.rbegin()->second.first;
+  const std::size_t at = (leading + 1) % 3;
+  Node& node = world.nodes[at];
+  world.crash(at);
+  node.log.resize(3);
+  node.head_certain = false;
+  world.start(at);
+  protocol::Append append;
+  append.previous = append.leader_last = node.log.back().id();
+  append.number = append.sent = 1;
+  const GroupMessage late{kVolume,           world.nodes[leading].self.replica, node.self.replica,
+                          world.record.term, world.record.config_epoch,         append};
+  world.perform(at, node.group->receive(world.now, late, nullptr));
+  EXPECT_EQ(node.group->state(), State::follower_syncing);
+  world.heal();
+  EXPECT_EQ(node.group->state(), State::follower_functional);
+}
+
 TEST(Group, KeepsItsInvariantsUnderRandomFaultsAndConvergesAfterwards) {
   std::size_t terms = 0;
   std::size_t ops = 0;
   std::size_t configurations = 0;
   std::size_t leased = 0;
+  std::size_t rots = 0;
   for (std::uint64_t seed = 1; seed <= 800 && !HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World world(seed, seed % 4 == 0 ? 5 : 3);
@@ -518,12 +555,14 @@ TEST(Group, KeepsItsInvariantsUnderRandomFaultsAndConvergesAfterwards) {
     ops += world.committed.size();
     configurations += world.configurations;
     leased += world.leased;
+    rots += world.rots;
   }
   // The schedules must reach what they are meant to try.
   EXPECT_GT(terms, 2000u);
   EXPECT_GT(ops, 20000u);
   EXPECT_GT(configurations, 800u);
   EXPECT_GT(leased, 800u);
+  EXPECT_GT(rots, 800u);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // What happens when a disk loses what was written to it, is full, or refuses.
+#include <array>
 #include <cerrno>
 
 #include "block_store/table.h"
@@ -597,6 +598,30 @@ TEST_F(DiskTrouble, AJournalThatEndsBelowTheCheckpointIsSuppliedByTheLeader) {
   wait_converged();
   EXPECT_EQ(status(at).last_op(), status(leader()).last_op());
   EXPECT_TRUE(verify(false, true).equal());
+}
+
+// Nobody acknowledged it but this replica, whose disk has lost it.
+TEST_F(DiskTrouble, ALeaderThatCannotReadWhatTheOthersLackGivesWay) {
+  run(set_property("client.timeout_ms", "1000"));
+  const std::size_t leading = leader();
+  const auto client = attach(leading);
+  write(*client, 0, filled(4096, 1));
+  wait_converged();
+  const std::array<std::size_t, 2> others = {follower(), other_follower()};
+  for (const std::size_t at : others) run(servers_[at]->crash());
+  EXPECT_NE(code_of(client->write(4096, filled(4096, 2))), Code{});
+  run(client->close());
+  run(servers_[leading]->crash());
+  run(servers_[leading]->start());
+  servers_[leading]->faults = [](const runtime::FileOperation& operation) {
+    const bool journal = operation.path.find("/journal/") != std::string::npos;
+    return journal && operation.name == "read" ? EIO : 0;
+  };
+  for (const std::size_t at : others) run(servers_[at]->start());
+  for (int i = 0; i < 200 && status(leading).trouble().empty(); ++i) loop_.advance(100ms);
+  EXPECT_THAT(status(leading).trouble(), HasSubstr("reading the journal"));
+  EXPECT_NE(leader(), leading);
+  EXPECT_TRUE(same(read_all(others[0], 4096), filled(4096, 1)));
 }
 
 }  // namespace

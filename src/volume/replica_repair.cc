@@ -418,20 +418,27 @@ void BlockCare::repaired(const BlockVersion& version, const std::string& from) {
 
 // ---- the journal --------------------------------------------------------------------------------
 
-// As if the journal began behind the entry. What is not applied yet is in memory, or comes again
-// from the next leader.
+// As if the journal began behind the entry: the blocks have it. One that is not applied yet may be
+// all that is left of what this replica acknowledged: it stops (S1), and another one leads.
 Task<void> BlockCare::journal_unreadable(Op first) {
-  const Op last = std::min(replica_.store->applied_op(), replica_.journal->last().op);
-  for (Op op = std::max(first, replica_.journal->first_op()); op <= last; op = op.next()) {
+  journal::Journal& journal = *replica_.journal;
+  std::exception_ptr lost;
+  Op op = std::max(first, journal.first_op());
+  while (!lost && op <= journal.last().op) {
     try {
-      const protocol::EntryBatch batch = co_await replica_.journal->read(op, 1);
-      op = batch.headers.back().op;
-      continue;
+      const protocol::EntryBatch batch = co_await journal.read(op, 1);
+      op = std::max(batch.headers.back().op.next(), journal.first_op());
     } catch (const Error& error) {
+      if (error.code() == Code::unavailable) co_return;  // cut meanwhile
       if (!is_damage(error.code())) throw;
+      lost = std::current_exception();
     }
-    if (op > replica_.group->base()) replica_.group->log_trimmed(op);
-    co_return;
+  }
+  if (!lost) co_return;
+  if (op > replica_.store->applied_op()) {
+    replica_.fail("reading the journal", lost);
+  } else if (op > replica_.group->base()) {
+    replica_.group->log_trimmed(op);
   }
 }
 
