@@ -52,6 +52,7 @@ Ambushes::Strike Ambushes::draw_strike(Moment moment) {
   const runtime::Duration linger = up_to(6s);
   if (linger_) one.linger = linger;
   one.crash = static_cast<Crash>(random_.below(4));
+  one.alone = random_.below(3) == 0;
   one.told = random_.below(2) == 0;
   one.spared = random_.next();
   return one;
@@ -78,7 +79,9 @@ std::set<Ambushes::Moment> Ambushes::moments_of(const GroupMessage& message,
     config_epoch_ = message.config_epoch;
     moments.insert(Moment::configures);
   }
-  if (std::holds_alternative<protocol::Seal>(message.body)) {
+  if (std::holds_alternative<protocol::Probe>(message.body)) {
+    moments.insert(Moment::probes);
+  } else if (std::holds_alternative<protocol::Seal>(message.body)) {
     moments.insert(Moment::seals);
   } else if (const auto* seal = std::get_if<protocol::SealReply>(&message.body)) {
     if (seal->sealed) moments.insert(Moment::sealed);
@@ -230,7 +233,9 @@ Task<void> Ambushes::island(Strike strike, std::size_t at) {
   co_await domain_.pause(strike.after);
   separate(at, true, true);
   if (strike.told) break_connections(at);
-  co_await domain_.pause(strike.how_long + 1s);
+  const runtime::Time until = domain_.loop.now() + strike.how_long + 1s;
+  if (strike.alone) co_await chaos_.cut_coordination(0s, at, strike.how_long + 1s);
+  co_await domain_.until(until);
   separate(at, true, false);
 }
 

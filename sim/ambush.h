@@ -33,7 +33,8 @@ class Ambushes {
 
  private:
   enum class Moment : unsigned {
-    seals,      // an elector asks for a promise
+    probes,     // an elector asks who is there
+    seals,      // it asks for a promise
     sealed,     // and gets one
     named,      // it names the leader
     leads,      // the first word of a leader
@@ -61,7 +62,8 @@ class Ambushes {
     runtime::Duration away{};    // of a process that crashed
     runtime::Duration linger{};  // of its nodes
     Crash crash{};
-    bool told = false;  // those on the other side of a cut hear that the connection is gone
+    bool alone = false;  // who is cut off cannot reach coordination either
+    bool told = false;   // those on the other side of a cut hear that the connection is gone
     std::uint64_t spared = 0;
   };
   struct Ambush {

@@ -131,7 +131,10 @@ void Chaos::plan_coordination(runtime::Duration full, runtime::Duration part) {
   });
   Plan expiry = of(FaultClass::expiry);
   expiry.times(faults_.expiries, [&](runtime::Duration when, bool happens) {
-    spawn(happens, expire(when, expiry.server()));
+    const std::size_t at = expiry.server();
+    const bool given_up = expiry.below(2) == 0;
+    const runtime::Duration kept = expiry.up_to(kSession);
+    spawn(happens, given_up ? give_up_session(when, at, kept) : expire(when, at));
   });
   Plan breaks = of(FaultClass::coordination_break);
   breaks.times(faults_.coordination_breaks, [&](runtime::Duration when, bool happens) {
@@ -184,8 +187,9 @@ void Chaos::plan_disks(runtime::Duration full, runtime::Duration part) {
   });
   Plan journal = of(FaultClass::journal_flip);
   journal.times(faults_.journal_flips, [&](runtime::Duration when, bool happens) {
-    const bool newest = journal.below(2) == 0;
-    spawn(happens, flip_journal(when, newest, journal.below(~std::uint64_t{0})));
+    const std::uint64_t which = journal.below(3);
+    const std::uint64_t place = journal.below(~std::uint64_t{0});
+    spawn(happens, which == 0 ? rot_journal(when, place) : flip_journal(when, which == 1, place));
   });
   Plan rots = of(FaultClass::superblock_flip);
   rots.times(faults_.superblock_flips, [&](runtime::Duration when, bool happens) {
@@ -255,6 +259,18 @@ Task<void> Chaos::flip_journal(runtime::Duration when, bool newest, std::uint64_
   std::for_each(record.voters.begin(), record.voters.end(), damaged);
   std::for_each(record.next_voters.begin(), record.next_voters.end(), damaged);
   for (const protocol::LearnerRecord& one : record.learners) damaged(one.member);
+}
+
+// In the last write, which nothing follows as long as the server is down.
+Task<void> Chaos::rot_journal(runtime::Duration when, std::uint64_t place) {
+  co_await domain_.pause(when);
+  journal_rots_ = place;
+  if (domain_.servers[damaged_]->buried()) co_await rot_journal_now();
+}
+
+Task<void> Chaos::rot_journal_now() {
+  if (!journal_rots_) co_return;
+  co_await flip_journal(0s, true, *std::exchange(journal_rots_, std::nullopt));
 }
 
 Task<void> Chaos::rot_superblock(runtime::Duration when, std::size_t at, std::uint64_t place) {
@@ -431,6 +447,7 @@ Task<void> Chaos::crash(runtime::Duration when, std::size_t at, runtime::Duratio
   while (clients_.attached(at) > 0) co_await domain_.pause(1ms);
   co_await server.bury();
   co_await rot_superblock_now(at);
+  if (at == damaged_) co_await rot_journal_now();
   co_await domain_.pause(away);
   co_await server.start();
   busy_[at] = false;
@@ -534,6 +551,19 @@ Task<void> Chaos::expire(runtime::Duration when, std::size_t at) {
   co_await domain_.ensemble.reachable();
   verdict_.count("expiry");
   server.expire_session();
+  co_await server.renew_session();
+  busy_[at] = false;
+}
+
+// The process opens another one while coordination still keeps the nodes of the first.
+Task<void> Chaos::give_up_session(runtime::Duration when, std::size_t at, runtime::Duration kept) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[at];
+  if (!server.up() || busy_[at]) co_return;
+  busy_[at] = true;
+  co_await domain_.ensemble.reachable();
+  verdict_.count("session given up");
+  server.give_up_session(kept);
   co_await server.renew_session();
   busy_[at] = false;
 }

@@ -35,6 +35,8 @@ class Chaos {
   runtime::Task<void> partition(runtime::Duration when, std::vector<Link> links,
                                 std::vector<runtime::Duration> how_long);
   runtime::Task<void> clog(runtime::Duration when, Link link, runtime::Duration how_long);
+  runtime::Task<void> cut_coordination(runtime::Duration when, std::size_t at,
+                                       runtime::Duration how_long);
 
  private:
   class Plan;
@@ -45,6 +47,8 @@ class Chaos {
   runtime::Task<void> damage(runtime::Duration when, DiskFault fault);
   runtime::Task<void> flip(runtime::Duration when, std::uint64_t place);
   runtime::Task<void> flip_journal(runtime::Duration when, bool newest, std::uint64_t place);
+  runtime::Task<void> rot_journal(runtime::Duration when, std::uint64_t place);
+  runtime::Task<void> rot_journal_now();
   runtime::Task<void> rot_superblock(runtime::Duration when, std::size_t at, std::uint64_t place);
   runtime::Task<void> rot_superblock_now(std::size_t at);
   runtime::Task<void> fill(runtime::Duration when, std::size_t at, std::uint64_t left,
@@ -56,13 +60,13 @@ class Chaos {
   runtime::Task<void> cancel_move(runtime::Duration when);
   runtime::Task<void> drain(runtime::Duration when, std::size_t at, runtime::Duration how_long);
   runtime::Task<void> restart_config(runtime::Duration when);
-  runtime::Task<void> cut_coordination(runtime::Duration when, std::size_t at,
-                                       runtime::Duration how_long);
   runtime::Task<void> break_coordination(runtime::Duration when, std::size_t at,
                                          runtime::Duration how_long);
   runtime::Task<void> expire_unseen(runtime::Duration when, std::size_t at,
                                     runtime::Duration until_over, runtime::Duration until_heard);
   runtime::Task<void> expire(runtime::Duration when, std::size_t at);
+  runtime::Task<void> give_up_session(runtime::Duration when, std::size_t at,
+                                      runtime::Duration kept);
   void plan_coordination(runtime::Duration full, runtime::Duration part);
   runtime::Task<void> hold_coordination(runtime::Duration when, std::size_t server,
                                         runtime::Duration how_long);
@@ -83,6 +87,8 @@ class Chaos {
   std::size_t damaged_;
   // Where a bit of the superblock is to change as soon as the server is down, if one is.
   std::vector<std::optional<std::uint64_t>> rotting_;
+  // The same, of the last write to its journal, at the server that is damaged.
+  std::optional<std::uint64_t> journal_rots_;
   std::vector<bool> busy_;  // a fault is under way at that server
   bool config_restarts_ = false;
   std::size_t config_asked_ = 0;  // questions under way

@@ -178,7 +178,6 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
   }
   Session& session = *through.session;
   const Moment begun = now();
-  if (!session.asked) session.asked = begun;
   bool done = false;
   ++through.writing;
   co_await runtime::switch_to(domain_.servers[through.at]->loop());
@@ -198,6 +197,7 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
   }
   if (exclusive_) bound_failed_writes(through, begun);
   if (!session.opened) session.opened = now();
+  session.answered.emplace_back(begun, now());
   for (const History::Handle handle : handles) history_.write_ends(handle, now());
   verdict_.trace(last_value_);
 }
@@ -251,8 +251,10 @@ void Clients::bound_fenced_writes() {
     if (!fenced.opened || fenced.renewed) continue;  // it is not known which session was first
     std::optional<Moment> by;
     for (const Session& other : sessions_) {
-      const bool later = other.opened && !other.renewed && *other.asked > *fenced.opened;
-      if (later && (!by || *other.opened < *by)) by = other.opened;
+      if (&other == &fenced || other.renewed) continue;
+      for (const auto& [asked, answered] : other.answered) {
+        if (asked > *fenced.opened && (!by || answered < *by)) by = answered;
+      }
     }
     if (!by) continue;
     for (const History::Handle write : fenced.unknown) history_.takes_effect_by(write, *by);

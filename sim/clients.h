@@ -38,16 +38,18 @@ class Clients {
   // What that showed.
   const std::map<std::uint64_t, Value>& last_values() const { return last_values_; }
   // Access exclusive: who opened a session closed all others. What was under way in those and has
-  // an unknown outcome took effect before that, or never will. When all is over.
+  // an unknown outcome took effect before the first write of a later session was answered, or never
+  // will. When all is over.
   void bound_fenced_writes();
 
  private:
   struct Attachment;
   // What is known of the session of one attachment, which its first write opens.
   struct Session {
-    std::optional<Moment> asked;   // its first write was asked for
     std::optional<Moment> opened;  // a write of it was answered
     bool renewed = false;          // it may have had several
+    // Of its writes, when each was asked for and answered.
+    std::vector<std::pair<Moment, Moment>> answered;
     std::vector<History::Handle> unknown;
   };
 

@@ -148,6 +148,8 @@ Task<bool> Convergence::reached(std::string& what) {
   std::vector<protocol::ReplicaStatus> all;
   for (const protocol::ReplicaRecord& voter : record.voters) {
     protocol::ReplicaStatus one = co_await status_of(voter);
+    const bool member = co_await domain_.is_member(server_of(voter));
+    if (!member) one.set_trouble(one.trouble() + "not a member in coordination");
     all.push_back(std::move(one));
   }
   const bool moving = co_await domain_.moving();

@@ -12,6 +12,7 @@
 namespace datom::sim {
 
 using runtime::Task;
+using namespace std::chrono_literals;
 
 namespace {
 const std::string kDomain = "sim";
@@ -83,6 +84,19 @@ Task<bool> Domain::moving() {
   co_return !protocol::VolumeRecord::from_json(node->data).move_to.is_nil();
 }
 
+Task<bool> Domain::is_member(Server& server) {
+  if (!server.up()) co_return false;
+  const std::string parent = protocol::paths::group_members(kDomain, kVolumeId);
+  const auto names = co_await admin_->children(parent);
+  if (!names) co_return false;
+  for (const std::string& name : *names) {
+    const auto node = co_await admin_->get(parent + "/" + name);
+    const bool own = node && node->stat.ephemeral_owner == server.session();
+    if (own && node->data == server.name()) co_return true;
+  }
+  co_return false;
+}
+
 Task<void> Domain::until(runtime::Time time) {
   runtime::Timer timer(loop);
   co_await timer.sleep_until(time);
@@ -103,7 +117,9 @@ Task<void> Domain::create_tree(const Faults& faults) {
     co_await set_property("group.heartbeat_ms", "50");
   }
   if (faults.no_lease) co_await set_property("group.lease_ms", "0");
-  if (faults.client_timeout) co_await set_property("client.timeout_ms", "1000");
+  if (faults.client_timeout > 0ms) {
+    co_await set_property("client.timeout_ms", fmt::format("{}", faults.client_timeout / 1ms));
+  }
   if (faults.wipe) co_await set_property("replace.after_ms", "2000");
   co_await set_property("cache.bytes", std::to_string(faults.cache_blocks * kBlockSize));
 }

@@ -37,6 +37,8 @@ class Domain {
 
   // A replica is on its way to another server.
   runtime::Task<bool> moving();
+  // The server's part in the volume's group is known to coordination, by its present session.
+  runtime::Task<bool> is_member(Server& server);
 
   runtime::Task<void> until(runtime::Time time);
   runtime::Task<void> pause(runtime::Duration duration) { return until(loop.now() + duration); }

@@ -42,7 +42,7 @@ enum class FaultClass : unsigned {
   coordination_delay,  // its calls, answers and watches take long
   coordination_break,  // its connection breaks: calls under way are done or not
   coordination_cut,    // a server cannot reach coordination for a while
-  expiry,              // of a live server's session
+  expiry,              // of a live server's session; or it gives the session up before it is over
   unseen_expiry,       // the same, of one that is cut off and hears of it later
   stale_read,          // coordination's servers are behind, or stand still for a while
   outage,              // coordination is out for everybody
@@ -51,7 +51,7 @@ enum class FaultClass : unsigned {
   shared,              // several clients write at once
   long_lease,          // leases that outlive an election
   no_lease,            // reads ask a quorum
-  client_timeout,      // clients fail what nobody answers for a second
+  client_timeout,      // clients fail what nobody answers for a second, or for less
   ambush,              // faults at the moments that matter
 };
 inline constexpr unsigned kFaultClasses = static_cast<unsigned>(FaultClass::ambush) + 1;
@@ -111,13 +111,16 @@ struct Faults {
   bool shared = false;
   bool long_lease = false;
   bool no_lease = false;
-  bool client_timeout = false;
+  runtime::Duration client_timeout{};  // 0: they wait for ever
   int ambushes = 0;
   // Of each server. None in half of the seeds: what a disk lost is then met by every read.
   std::uint64_t cache_blocks = 0;
 
   static Faults draw(std::uint64_t seed, const FaultSet& without);
   std::string describe() const;
+
+ private:
+  void leave_ambushes();
 };
 
 }  // namespace datom::sim

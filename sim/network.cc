@@ -207,12 +207,18 @@ Task<rpc::Message> Network::Endpoint::call(std::string service, rpc::Method meth
   const auto target = network_.services_.find(service);
   if (target != network_.services_.end()) call->to_incarnation = target->second.incarnation;
   const Link there{service_, service};
-  if (network_.arrives(there)) {
-    network_.loop_.start_timer(network_.arrival(there),
-                               [network = &network_, there, incarnation = incarnation_, call,
-                                method, message = std::move(request)] {
-                                 ask(*network, there, incarnation, call, method, message);
-                               });
+  const auto deliver_at = [&](runtime::Time at) {
+    network_.loop_.start_timer(
+        at, [network = &network_, there, incarnation = incarnation_, call, method, request] {
+          ask(*network, there, incarnation, call, method, request);
+        });
+  };
+  if (network_.arrives(there)) deliver_at(network_.arrival(there));
+  // Whoever asked may have given up long ago.
+  if (chance(network_.replays_, 10 * network_.faults.replay_permille, 1000)) {
+    ++network_.replayed_;
+    const auto later = std::chrono::milliseconds(100 + network_.replays_.below(4000));
+    deliver_at(network_.loop_.now() + later);
   }
   const auto timer = node_.start_timer(node_.now() + timeout, [call, service] {
     call->end({}, std::make_exception_ptr(Error(Code::timeout, "no reply from {}", service)));

@@ -21,7 +21,8 @@ struct NetworkFaults {
   int loss_percent = 0;     // of each message, request and reply
   int repeat_percent = 0;   // of one-way messages: delivered twice
   int reorder_percent = 0;  // of one-way messages: held back behind later ones
-  int replay_permille = 0;  // of one-way messages: delivered once more, seconds later
+  int replay_permille = 0;  // of one-way messages: delivered once more, seconds later; of requests
+                            // ten times as many
   runtime::Duration longest_delay = std::chrono::microseconds(500);
 };
 

@@ -76,7 +76,7 @@ void Server::kill(runtime::Duration linger) {
   up_ = false;
   process_->caller->take_down();
   disk_.crash();
-  ensemble_.bereave(process_->sessions.back()->session_id(), linger);
+  ensemble_.bereave(session(), linger);
   thaw();  // what is left of it unwinds
 }
 
@@ -92,7 +92,7 @@ Task<void> Server::stop() {
   co_await runtime::switch_to(loop_);
   co_await process_->server->stop();
   process_->caller->take_down();
-  ensemble_.end(process_->sessions.back()->session_id());
+  ensemble_.end(session());
   co_await unwind();
   co_await runtime::switch_to(world_);
 }
@@ -110,11 +110,15 @@ void Server::open_session() {
 }
 
 void Server::expire_session_unseen() {
-  ensemble_.expire_unseen(process_->sessions.back()->session_id());
+  ensemble_.expire_unseen(session());
 }
 
 void Server::expire_session() {
-  ensemble_.expire(process_->sessions.back()->session_id());
+  ensemble_.expire(session());
+}
+
+void Server::give_up_session(runtime::Duration kept) {
+  ensemble_.bereave(session(), kept);
 }
 
 Task<void> Server::renew_session() {
@@ -132,8 +136,7 @@ Task<void> Server::renew_session() {
 }
 
 void Server::cut_coordination(bool cut) {
-  const std::int64_t session = process_->sessions.back()->session_id();
-  cut ? ensemble_.cut(session) : ensemble_.mend(session);
+  cut ? ensemble_.cut(session()) : ensemble_.mend(session());
 }
 
 Task<protocol::ReplicaStatusReply> Server::status() {

@@ -51,6 +51,8 @@ class Server {
   void thaw() { loop_.resume(); }
   // Its coordination session ends while it lives. Then it opens another, as the service does.
   void expire_session();
+  // It gives its session up, and coordination keeps that one for so long yet.
+  void give_up_session(runtime::Duration kept);
   // REQUIRES: it is cut off; it hears of it when it is no more.
   void expire_session_unseen();
   runtime::Task<void> renew_session();
@@ -61,6 +63,8 @@ class Server {
   bool buried() const { return process_ == nullptr; }
   // Which of its processes runs, or ran last: counted from 1.
   std::uint64_t incarnation() const { return incarnation_; }
+  // The present one with coordination. While up.
+  std::int64_t session() const { return process_->sessions.back()->session_id(); }
   const std::string& name() const { return name_; }
   // On loop() only, while up.
   volume::VolumeServer& volumes() { return *process_->server; }
