@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/page_memory.h"
 #include "common/sanitizer.h"
 
 namespace datom {
@@ -25,10 +26,8 @@ struct Buffer::Block {
   static Block* take(std::size_t size);
   // Without any.
   static void give_back(Block* block);
-  static void release(Block* block) {
-    ::operator delete(block->memory, std::align_val_t{kBlockSize});
-    delete block;
-  }
+  static std::byte* allocate(std::size_t capacity);
+  static void release(Block* block);
 };
 
 namespace {
@@ -39,8 +38,8 @@ constexpr std::size_t kLargestKept = 8 << 20;
 constexpr std::size_t kStepsPerDoubling = 4;
 
 std::size_t capacity_for(std::size_t size) {
-  if (size > kLargestKept) return size;
   const std::size_t blocks = size == 0 ? 1 : (size + kBlockSize - 1) / kBlockSize;
+  if (size > kLargestKept) return blocks * kBlockSize;
   if (blocks <= kStepsPerDoubling) return blocks * kBlockSize;
   const std::size_t step = std::bit_floor(blocks - 1) / kStepsPerDoubling;
   return (blocks + step - 1) / step * step * kBlockSize;
@@ -121,14 +120,28 @@ Buffer::Block* Buffer::Block::take(std::size_t size) {
   }
   block = new Block;
   try {
-    block->memory = static_cast<std::byte*>(
-        ::operator new(capacity == 0 ? 1 : capacity, std::align_val_t{kBlockSize}));
+    block->memory = allocate(capacity);
   } catch (...) {
     delete block;
     throw;
   }
   block->size = capacity;
   return block;
+}
+
+std::byte* Buffer::Block::allocate(std::size_t capacity) {
+  if (!kIsAddressSanitized) return PageMemory::shared().take(capacity);
+  return static_cast<std::byte*>(
+      ::operator new(capacity == 0 ? 1 : capacity, std::align_val_t{kBlockSize}));
+}
+
+void Buffer::Block::release(Block* block) {
+  if (kIsAddressSanitized) {
+    ::operator delete(block->memory, std::align_val_t{kBlockSize});
+  } else {
+    PageMemory::shared().give_back(block->memory, block->size);
+  }
+  delete block;
 }
 
 void Buffer::Block::give_back(Block* block) {

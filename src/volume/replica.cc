@@ -359,9 +359,8 @@ protocol::ReplicaStatus Replica::status() const {
 
 std::vector<Held> Replica::held() const {
   const Impl& impl = *impl_;
-  const std::uint64_t batch = impl.options.journal.max_batch_bytes;
   const std::uint64_t entry = protocol::frame_bytes(protocol::kMaxEntryPayload);
-  return {{"bytes of entries in memory", impl.recent_bytes, 2 * batch},
+  return {{"bytes of entries in memory", impl.recent_bytes, impl.most_recent()},
           {"bytes that wait for the journal", impl.unwritten_bytes, impl.most_unwritten()},
           {"bytes of changes to be proposed", impl.queued_bytes, kMaxQueuedBytes + entry},
           {"sessions", impl.sessions.all().size(), replication::kMaxSessions},

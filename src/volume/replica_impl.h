@@ -102,6 +102,8 @@ struct Replica::Impl {
   void receive(const protocol::GroupMessage& message, Buffer entries);
   std::size_t most_unwritten() const;
   void keep_recent(replication::Batch batch);
+  std::size_t most_recent() const;
+  void drop_recent();
   void compare_fingerprint();
 
   // ---- replica_serve.cc

@@ -217,8 +217,21 @@ Task<void> Replica::Impl::write_log() {
 void Replica::Impl::keep_recent(replication::Batch batch) {
   recent_bytes += batch->bytes.size();
   recent_batches.push_back(std::move(batch));
-  while (recent_bytes > 2 * options.journal.max_batch_bytes && recent_batches.size() > 1) {
-    recent_bytes -= recent_batches.front()->bytes.size();
+  drop_recent();
+}
+
+std::size_t Replica::Impl::most_recent() const {
+  return most_unwritten() + 2 * options.journal.max_batch_bytes;
+}
+
+// What is still to be applied stays, so that it need not be read from the journal.
+void Replica::Impl::drop_recent() {
+  const std::size_t usual = 2 * options.journal.max_batch_bytes;
+  while (recent_bytes > usual && recent_batches.size() > 1) {
+    const protocol::EntryBatch& oldest = *recent_batches.front();
+    const bool wanted = oldest.headers.back().op > store->applied_op();
+    if (wanted && recent_bytes <= most_recent()) break;
+    recent_bytes -= oldest.bytes.size();
     recent_batches.pop_front();
   }
 }
@@ -377,6 +390,7 @@ Task<void> Replica::Impl::apply_next() {
 void Replica::Impl::note_applied(Op op) {
   if (store->fingerprint_known()) group->set_fingerprint(op, store->fingerprint());
   compare_fingerprint();
+  drop_recent();
   applied.reach(op);
   ranges.applied(op);
 }
