@@ -6,7 +6,8 @@ server. nbdkit serves a file in the same folder and answers a write once it is i
 qemu-nbd (cache=none) once it is on the device. The systems take turns, job by job, round by round.
 CPU is that of all of a system's processes and of fio, in ms per 1000 I/Os; `written` is what they
 sent to the device per byte that fio wrote; `worst` is the longest that one I/O took in all rounds.
-`./dev bench --micro` is something else: the microbenchmarks, with Google Benchmark's options.
+`./dev bench --micro` is something else: the microbenchmarks, with Google Benchmark's options. So are
+`--many`, `--sync` and `--neighbour`: many volumes, a follower that was away, a volume beside another.
 """
 
 import argparse

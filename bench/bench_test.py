@@ -6,6 +6,7 @@ from dataclasses import asdict
 import limit
 from measure import JOBS, Job, Run, Use, compare, summarise
 from report import page, table
+from sync import Clock, Sample, distinct_blocks, metric, worse
 from where import samples_of, what_for
 
 
@@ -100,6 +101,28 @@ class Where(unittest.TestCase):
         self.assertEqual([(123, ["tcp_sendmsg", "__sys_sendmsg"]),
                           (124, ["datom::rpc::FrameWriter::run(int, int)"])],
                          list(samples_of(text)))
+
+
+class Sync(unittest.TestCase):
+    def test_a_block_written_twice_has_changed_once(self):
+        self.assertAlmostEqual(10, distinct_blocks(10, 1 << 30), places=3)
+        self.assertAlmostEqual(632.1, distinct_blocks(1000, 1000), places=1)
+        self.assertAlmostEqual(1000, distinct_blocks(100000, 1000), places=1)
+
+    def test_the_rate_is_that_between_the_samples_of_the_time(self):
+        clock = Clock(0)
+        clock.samples = [Sample(at, 100 * at + (1e6 if at > 8 else 0)) for at in range(10)]
+        self.assertEqual((500, 5), clock.writes(2, 7))
+        self.assertEqual(100, clock.rate(2, 7))
+
+    def test_the_metric_is_that_of_the_volume(self):
+        text = 'a_total{service="x",volume="v"} 1\na_total{service="x",volume="bench"} 2.5e+03\n'
+        self.assertEqual(2500, metric(text, "a_total"))
+        self.assertEqual(0, metric(text, "b_total"))
+
+    def test_what_is_worse_than_it_should_be_is_named(self):
+        figures = {"functional_s": 20, "moved_per_changed": 1.0, "clients_part": 0.5}
+        self.assertEqual(["functional_s", "clients_part"], worse(figures))
 
 
 if __name__ == "__main__":

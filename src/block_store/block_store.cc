@@ -252,8 +252,8 @@ runtime::Task<std::vector<BlockVersion>> BlockStore::newer_blocks(BlockNumber fr
 runtime::Task<BlockVersion> BlockStore::version(BlockNumber block) {
   return impl_->version(block);
 }
-runtime::Task<void> BlockStore::install(BlockVersion version, Buffer content) {
-  return impl_->install(version, std::move(content));
+runtime::Task<void> BlockStore::install(std::vector<PeerBlock> blocks) {
+  return impl_->install(std::move(blocks));
 }
 runtime::Task<void> BlockStore::finish_copy(Op op) {
   return impl_->finish_copy(op);

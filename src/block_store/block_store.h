@@ -58,6 +58,12 @@ struct BlockVersion {
   std::uint64_t checksum = 0;  // XXH3-64 of the content; 0 unless data
 };
 
+// A block that comes from a peer.
+struct PeerBlock {
+  BlockVersion version;
+  Buffer content;  // 4 KiB for data, else empty
+};
+
 // A run of blocks of one kind, in bytes.
 struct Extent {
   std::uint64_t length = 0;
@@ -197,10 +203,10 @@ class BlockStore {
                                                         BlockNumber end = ~BlockNumber{0});
   // The version a block has here.
   runtime::Task<BlockVersion> version(BlockNumber block);
-  // Puts a block from a peer in place if it is newer than the one here. `content` is 4 KiB for
-  // data, empty otherwise. Throws Error{corrupt} where content and checksum differ. Beside apply()
-  // and other installs, at will. REQUIRES: during a copy.
-  runtime::Task<void> install(BlockVersion version, Buffer content);
+  // Puts blocks from a peer in place, those that are newer than the ones here. Throws
+  // Error{corrupt}, nothing changed, where content and checksum of one differ. Beside apply() and
+  // other installs, at will. REQUIRES: during a copy.
+  runtime::Task<void> install(std::vector<PeerBlock> blocks);
   // After copying: the store is as of `op`; computes the fingerprint anew from the table. Applies
   // wait meanwhile. Throws Error{conflict} where a block was installed that is newer than `op`:
   // apply up to it first. The copy is durable after the next checkpoint(), with base_complete true.

@@ -116,8 +116,9 @@ struct BlockStore::Impl {
   // copying.cc
   runtime::Task<std::vector<BlockVersion>> newer_blocks(BlockNumber from, Op newer_than,
                                                         std::size_t limit, BlockNumber end);
-  runtime::Task<void> install(BlockVersion version, Buffer content);
-  runtime::Task<void> install_checked(BlockVersion version, Buffer content);
+  runtime::Task<void> install(std::vector<PeerBlock> blocks);
+  bool is_newer(const BlockVersion& version, const Table::Pin& page) const;
+  runtime::Task<void> install_checked(std::vector<PeerBlock> blocks);
   runtime::Task<void> finish_copy(Op op);
   void begin_copy(Op op);
 

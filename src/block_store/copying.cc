@@ -28,37 +28,51 @@ runtime::Task<std::vector<BlockVersion>> BlockStore::Impl::newer_blocks(BlockNum
   co_return newer;
 }
 
-// The version and content come from a peer.
-runtime::Task<void> BlockStore::Impl::install(BlockVersion version, Buffer content) {
+// Versions and contents come from a peer.
+runtime::Task<void> BlockStore::Impl::install(std::vector<PeerBlock> blocks) {
   const UnderWay counted(*this);
   DATOM_CHECK(copying);
-  const bool data_fits = version.kind == BlockKind::data && content.size() == kBlockSize &&
-                         checksum(content.view()) == version.checksum;
-  const bool rest_fits = (version.kind == BlockKind::hole || version.kind == BlockKind::zero) &&
-                         content.empty() && version.checksum == 0;
-  if (version.block >= table.blocks() || version.op.value() > kMaxOp || !(data_fits || rest_fits)) {
+  for (const auto& [version, content] : blocks) {
+    if (fits(version, content)) continue;
     throw Error(Code::corrupt,
                 "block {} of op {} (kind {}, {} bytes) from a peer: its content does not match its "
                 "version, or it is outside of the volume",
                 version.block, version.op.value(), static_cast<int>(version.kind), content.size());
   }
-  co_await or_stop(install_checked(version, std::move(content)));
+  co_await or_stop(install_checked(std::move(blocks)));
 }
 
-runtime::Task<void> BlockStore::Impl::install_checked(BlockVersion version, Buffer content) {
-  const BlockRange range{version.block, version.block + 1};
-  std::vector<BlockRange> ranges(1, range);
+// Whether the peer's is to take the place of what is here.
+bool BlockStore::Impl::is_newer(const BlockVersion& version, const Table::Pin& page) const {
+  const auto here = sound_version(version.block, page.get(version.block), newest_possible());
+  return !here || here->op < version.op;
+}
+
+runtime::Task<void> BlockStore::Impl::install_checked(std::vector<PeerBlock> blocks) {
+  std::vector<BlockRange> ranges;
+  for (const PeerBlock& one : blocks) ranges.push_back({one.version.block, one.version.block + 1});
   const RangeGuard::Writing writing = co_await guard.write(std::move(ranges));
   check_usable();
-  Table::Pin page = co_await table.pin(Table::page_of(version.block));
-  const RawEntry& here = page.get(version.block);
-  const bool damaged = !sound_version(version.block, here, newest_possible());
-  const BlockVersion old = version_or_none(version.block, here, newest_possible());
-  if (old.op >= version.op && !damaged) co_return;
-  std::vector<Change> changes(1, Change{version.kind, range, std::move(content)});
+  PinnedPages pages;
+  std::vector<Change> changes;
+  for (const auto& [version, content] : blocks) {
+    const std::uint64_t number = Table::page_of(version.block);
+    if (!pages.contains(number)) {
+      Table::Pin pinned = co_await table.pin(number);
+      pages.emplace(number, std::move(pinned));
+    }
+    if (!is_newer(version, pages.at(number))) continue;
+    changes.push_back({version.kind, {version.block, version.block + 1}, content});
+  }
   co_await write_changes(loop, *data, std::move(changes));
-  replace(page, old, version);
-  cached.forget(version.block);
+  for (const auto& [version, content] : blocks) {
+    Table::Pin& page = pages.at(Table::page_of(version.block));
+    if (!is_newer(version, page)) continue;
+    const BlockVersion old =
+        version_or_none(version.block, page.get(version.block), newest_possible());
+    replace(page, old, version);
+    cached.forget(version.block);
+  }
 }
 
 void BlockStore::Impl::begin_copy(Op op) {

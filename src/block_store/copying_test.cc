@@ -106,12 +106,12 @@ TEST(Copying, InstallTakesOnlyWhatIsNewer) {
   StoreWorld behind(kBlocks);
   begin_copy(behind, 5);
   behind.apply_all({write_entry(6, 0, 1), trim_entry(7, 2, 1)});
-  run(behind.loop, behind.store->install(older, content_of(1, 0)));
+  run(behind.loop, behind.store->install(alone(older, content_of(1, 0))));
   EXPECT_THAT(behind.op_read(0, 7), Optional(6u));
-  run(behind.loop, behind.store->install(data_version(ahead, 1), content_of(2, 1)));
+  run(behind.loop, behind.store->install(alone(data_version(ahead, 1), content_of(2, 1))));
   EXPECT_THAT(behind.op_read(1, 7), Optional(2u));
   // The trim came first; a copy made before it must not bring the block back.
-  run(behind.loop, behind.store->install(data_version(ahead, 2), content_of(1, 2)));
+  run(behind.loop, behind.store->install(alone(data_version(ahead, 2), content_of(1, 2))));
   EXPECT_THAT(behind.op_read(2, 7), Optional(0u));
 }
 
@@ -122,7 +122,7 @@ TEST(Copying, ATrimIsRememberedOfABlockThatIsNotThereYet) {
   StoreWorld behind(kBlocks);
   begin_copy(behind, 5);
   behind.apply(trim_entry(6, 400, 200));
-  run(behind.loop, behind.store->install(data_version(ahead, 500), content_of(1, 500)));
+  run(behind.loop, behind.store->install(alone(data_version(ahead, 500), content_of(1, 500))));
   EXPECT_THAT(behind.op_read(500, 6), Optional(0u));
 }
 
@@ -132,7 +132,7 @@ TEST(Copying, AnApplyLeavesABlockThatIsNewer) {
   ahead.apply(write_entry(9, 20, 1));
   StoreWorld behind(kBlocks);
   begin_copy(behind, 2);
-  run(behind.loop, behind.store->install(data_version(ahead, 20), content_of(9, 20)));
+  run(behind.loop, behind.store->install(alone(data_version(ahead, 20), content_of(9, 20))));
   const std::vector<protocol::Entry> older = {write_entry(3, 18, 5), zero_entry(4, 18, 5),
                                               trim_entry(5, 18, 5), write_entry(6, 18, 5)};
   for (const protocol::Entry& entry : older) {
@@ -151,7 +151,7 @@ TEST(Copying, InstallRefusesWhatDoesNotMatchItsVersion) {
   StoreWorld behind(kBlocks);
   begin_copy(behind, 5);
   const auto install = [&](BlockVersion version, Buffer content) {
-    return code_of([&] { run(behind.loop, behind.store->install(version, content)); });
+    return code_of([&] { run(behind.loop, behind.store->install(alone(version, content))); });
   };
   BlockVersion outside = good;
   outside.block = kBlocks;
@@ -176,7 +176,7 @@ TEST(Copying, CannotFinishBelowABlockThatWasInstalled) {
   ahead.apply_all({no_op_entry(1), no_op_entry(2), write_entry(3, 0, 1)});
   StoreWorld behind(kBlocks);
   begin_copy(behind, 2);
-  run(behind.loop, behind.store->install(data_version(ahead, 0), content_of(3, 0)));
+  run(behind.loop, behind.store->install(alone(data_version(ahead, 0), content_of(3, 0))));
   EXPECT_EQ(code_of([&] { finish_copy(behind, 2); }), Code::conflict);
   behind.apply(write_entry(3, 0, 1));
   finish_copy(behind, 3);
@@ -232,17 +232,15 @@ class RandomCopy {
     do {
       versions = run(self->ahead_.loop, self->ahead_.store->newer_blocks(
                                             next, self->behind_.store->state().copy_from, at_once));
-      std::vector<Buffer> contents;
+      std::vector<PeerBlock> blocks;
       for (const BlockVersion& version : versions) {
-        contents.push_back(version.kind == BlockKind::data ? self->ahead_.read(version.block, 1)
-                                                           : Buffer{});
+        const bool data = version.kind == BlockKind::data;
+        blocks.push_back({version, data ? self->ahead_.read(version.block, 1) : Buffer{}});
         next = version.block + 1;
       }
       const std::uint64_t before = self->model_.last_op();
       self->grow_ahead(self->random_.below(4));
-      for (std::size_t i = 0; i < versions.size(); ++i) {
-        co_await self->behind_.store->install(versions[i], std::move(contents[i]));
-      }
+      co_await self->behind_.store->install(std::move(blocks));
       co_await self->behind_.store->apply(self->model_.entries(before + 1, self->model_.last_op()));
       if (self->random_.below(4) == 0) {
         co_await self->behind_.store->checkpoint(self->behind_.store->state());

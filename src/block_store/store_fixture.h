@@ -93,6 +93,9 @@ class StoreWorld {
   BlockStoreOptions options_;
 };
 
+// A block to install, by itself.
+std::vector<PeerBlock> alone(BlockVersion version, Buffer content);
+
 // Brings everything that `from` has into `to`, as a replica does that was away; `to` is then as of
 // from.applied_op() and checkpointed.
 void copy_blocks(StoreWorld& from, StoreWorld& to);

@@ -128,6 +128,12 @@ std::vector<Extent> StoreWorld::extents(BlockNumber first, std::uint64_t count, 
   return run(loop, store->extents(first * kBlockSize, count * kBlockSize, limit));
 }
 
+std::vector<PeerBlock> alone(BlockVersion version, Buffer content) {
+  std::vector<PeerBlock> blocks;
+  blocks.push_back({version, std::move(content)});
+  return blocks;
+}
+
 void copy_blocks(StoreWorld& from, StoreWorld& to) {
   constexpr std::size_t kAtOnce = 7;
   const Op had = to.store->checkpoint_op();
@@ -140,12 +146,14 @@ void copy_blocks(StoreWorld& from, StoreWorld& to) {
   BlockNumber next = 0;
   do {
     versions = run(from.loop, from.store->newer_blocks(next, had, kAtOnce));
+    std::vector<PeerBlock> blocks;
     for (const BlockVersion& version : versions) {
       Buffer content;
       if (version.kind == BlockKind::data) content = from.read(version.block, 1);
-      run(to.loop, to.store->install(version, std::move(content)));
+      blocks.push_back({version, std::move(content)});
       next = version.block + 1;
     }
+    run(to.loop, to.store->install(std::move(blocks)));
   } while (versions.size() == kAtOnce);
   run(to.loop, to.store->finish_copy(from.store->applied_op()));
   state.base_complete = true;

@@ -21,7 +21,6 @@ constexpr runtime::Duration kLongestPause = std::chrono::seconds(5);
 constexpr runtime::Duration kPatience = std::chrono::seconds(30);  // without an entry that is due
 constexpr std::uint32_t kVersionsAtOnce = 4096;
 constexpr std::size_t kBlocksAtOnce = 256;
-constexpr std::size_t kInstallsAtOnce = 16;
 
 using block_store::BlockNumber;
 using block_store::BlockVersion;
@@ -51,6 +50,29 @@ std::uint64_t next_block(const protocol::NewerBlocksReply& page, std::uint64_t f
                 page.next_block());
   }
   return page.next_block();
+}
+
+// The first ones of those that were asked for.
+std::vector<block_store::PeerBlock> blocks_in(const protocol::ReadBlocksRequest& request,
+                                              const protocol::ReadBlocksReply& reply,
+                                              const Buffer& payload) {
+  if (reply.versions_size() == 0 || reply.versions_size() > request.blocks_size()) {
+    throw Error(Code::corrupt, "{} blocks in a reply to a request for {}", reply.versions_size(),
+                request.blocks_size());
+  }
+  std::vector<block_store::PeerBlock> blocks;
+  std::size_t at = 0;
+  for (int i = 0; i < reply.versions_size(); ++i) {
+    const BlockVersion version = version_of(reply.versions(i));
+    const std::size_t size = version.kind == block_store::BlockKind::data ? kBlockSize : 0;
+    if (at + size > payload.size() || version.block != request.blocks(i)) {
+      throw Error(Code::corrupt, "block {} with {} bytes of payload left, asked for block {}",
+                  version.block, payload.size() - at, request.blocks(i));
+    }
+    blocks.push_back({version, payload.slice(at, size)});
+    at += size;
+  }
+  return blocks;
 }
 
 bool worth_another_try(Code code) {
@@ -238,7 +260,7 @@ Task<Op> Replica::Impl::copy_blocks(const CopySource& source) {
     newest = std::max(newest, Op(page.applied_op()));
     std::vector<BlockNumber> blocks = co_await missing(source, page);
     sync_done += static_cast<std::uint64_t>(page.versions_size()) - blocks.size();
-    co_await copy_listed(source, std::move(blocks), newest);
+    if (!blocks.empty()) co_await copy_listed(source, std::move(blocks), newest);
     from = next_block(page, from);
     end = page.end();
   }
@@ -276,60 +298,48 @@ Task<std::vector<BlockNumber>> Replica::Impl::missing(const CopySource& source,
   co_return blocks;
 }
 
+// While one piece is installed, the next one is on its way.
 Task<void> Replica::Impl::copy_listed(const CopySource& source, std::vector<BlockNumber> blocks,
                                       Op& newest) {
+  CopyPiece piece;
+  co_await ask_piece(source, blocks, 0, piece);
   for (std::size_t at = 0; at < blocks.size();) {
-    const std::size_t until = std::min(blocks.size(), at + kBlocksAtOnce);
-    const std::vector<BlockNumber> asked(blocks.begin() + static_cast<std::ptrdiff_t>(at),
-                                         blocks.begin() + static_cast<std::ptrdiff_t>(until));
-    protocol::ReadBlocksRequest request;
-    request.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
-    request.set_replica(self.replica.bytes.data(), self.replica.bytes.size());
-    for (const BlockNumber block : asked) request.add_blocks(block);
-    rpc::Message answer =
-        co_await ask_source(source, protocol::method::kReadBlocks, request.SerializeAsString());
-    const auto reply = parsed<protocol::ReadBlocksReply>(answer);
-    const std::size_t bytes = answer.header.size() + answer.payload.size();
-    sync_bytes += bytes;
-    sync_bytes_total->add(static_cast<double>(bytes));
-    bytes_since_checkpoint += bytes;
-    newest = std::max(newest, Op(reply.applied_op()));
-    const std::size_t installed = co_await install_blocks(asked, reply, std::move(answer.payload));
-    at += installed;
-    sync_done += installed;
+    newest = std::max(newest, piece.applied);
+    const std::size_t count = piece.blocks.size();
+    at += count;
+    CopyPiece next;
+    const auto work = [&](std::size_t which) {
+      return which == 0 ? store->install(std::move(piece.blocks))
+                        : ask_piece(source, blocks, at, next, piece.pause);
+    };
+    co_await block_store::run_concurrently(loop(), at < blocks.size() ? 2 : 1, 2, work);
+    sync_done += count;
     apply_work.set();  // a checkpoint may be due
-    const runtime::Duration pause = std::chrono::microseconds(
-        std::min<std::uint64_t>(reply.pause_us(), kLongestPause / std::chrono::microseconds(1)));
-    if (pause > runtime::Duration::zero()) co_await copy_pause(pause);
+    piece = std::move(next);
   }
 }
 
-// How many of them the reply holds: the first ones.
-Task<std::size_t> Replica::Impl::install_blocks(const std::vector<BlockNumber>& asked,
-                                                const protocol::ReadBlocksReply& reply,
-                                                Buffer payload) {
-  const auto count = static_cast<std::size_t>(reply.versions_size());
-  if (count == 0 || count > asked.size()) {
-    throw Error(Code::corrupt, "{} blocks in a reply to a request for {}", count, asked.size());
-  }
-  std::vector<std::pair<BlockVersion, Buffer>> arrived;
-  std::size_t at = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const BlockVersion version = version_of(reply.versions(static_cast<int>(i)));
-    const std::size_t size = version.kind == block_store::BlockKind::data ? kBlockSize : 0;
-    if (at + size > payload.size() || version.block != asked[i]) {
-      throw Error(Code::corrupt, "block {} with {} bytes of payload left, asked for block {}",
-                  version.block, payload.size() - at, asked[i]);
-    }
-    arrived.emplace_back(version, payload.slice(at, size));
-    at += size;
-  }
-  block_store::BlockStore* into = store.get();
-  co_await block_store::run_concurrently(
-      loop(), count, kInstallsAtOnce, [into, &arrived](std::size_t i) {
-        return into->install(arrived[i].first, arrived[i].second);
-      });
-  co_return count;
+// As many of the blocks from `at` on as the leader gives at once.
+Task<void> Replica::Impl::ask_piece(const CopySource& source,
+                                    const std::vector<BlockNumber>& blocks, std::size_t at,
+                                    CopyPiece& piece, runtime::Duration pause) {
+  if (pause > runtime::Duration::zero()) co_await copy_pause(pause);
+  const std::size_t until = std::min(blocks.size(), at + kBlocksAtOnce);
+  protocol::ReadBlocksRequest request;
+  request.set_volume(volume.id.bytes.data(), volume.id.bytes.size());
+  request.set_replica(self.replica.bytes.data(), self.replica.bytes.size());
+  for (std::size_t i = at; i < until; ++i) request.add_blocks(blocks[i]);
+  const rpc::Message answer =
+      co_await ask_source(source, protocol::method::kReadBlocks, request.SerializeAsString());
+  const auto reply = parsed<protocol::ReadBlocksReply>(answer);
+  const std::size_t bytes = answer.header.size() + answer.payload.size();
+  sync_bytes += bytes;
+  sync_bytes_total->add(static_cast<double>(bytes));
+  bytes_since_checkpoint += bytes;
+  piece.applied = Op(reply.applied_op());
+  piece.pause = std::chrono::microseconds(
+      std::min<std::uint64_t>(reply.pause_us(), kLongestPause / std::chrono::microseconds(1)));
+  piece.blocks = blocks_in(request, reply, answer.payload);
 }
 
 // Once everything up to the newest copied op is applied here too, the blocks are as of one op. And

@@ -2,8 +2,10 @@
 // copies will need, and how it leaves the disk and the network to its clients.
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
+#include "block_store/concurrently.h"
 #include "common/checksum.h"
 #include "common/error.h"
 #include "volume/replica_impl.h"
@@ -15,13 +17,16 @@ constexpr runtime::Duration kPinFor = std::chrono::seconds(60);
 constexpr std::size_t kMaxPins = 16;
 constexpr std::size_t kVersionsAtOnce = 4096;
 constexpr std::size_t kCountsAtOnce = 65536;
-constexpr int kPatience = 3;                    // with blocks that change while they are read
+constexpr int kPatience = 4;                    // with blocks that change while they are read
 constexpr std::uint64_t kScanAtOnce = 1 << 22;  // blocks of the table: 64 MiB of it
 constexpr std::size_t kBlocksAtOnce = 256;
+constexpr std::size_t kReadsAtOnce = 16;
 // While clients are at work: smaller pieces, so that a client waits less behind one, and four times
-// as long as a piece took before the next. A disk that the clients keep busy makes pieces take
-// longer, so a copy has a fifth of what there is, and goes on, slowly, however little that is.
-constexpr std::size_t kBlocksBesideClients = 64;
+// as long as it took to read a piece before the next. A disk that the clients keep busy makes that
+// take longer, so a copy has a fifth of what there is, and goes on, slowly, however little that is.
+// What was written lately is in memory and takes next to nothing: a replica that was away for a
+// while is soon back.
+constexpr std::size_t kBlocksBesideClients = 192;
 constexpr int kYield = 4;
 constexpr runtime::Duration kLongestYield = std::chrono::milliseconds(500);
 constexpr runtime::Duration kClientsFor = std::chrono::milliseconds(200);
@@ -171,26 +176,52 @@ Task<rpc::Message> Replica::Impl::newer_blocks(protocol::NewerBlocksRequest requ
   co_return rpc::Message{reply.SerializeAsString(), {}};
 }
 
-// Reads the run of neighbouring blocks that begins at versions[first], all of them data; gives how
-// many. 0: one of them has been changed since its version was looked up.
-Task<std::size_t> Replica::Impl::read_run(const std::vector<BlockVersion>& versions,
-                                          std::size_t first, std::byte* into) {
-  std::size_t end = first + 1;
-  while (end < versions.size() && versions[end].kind == BlockKind::data &&
-         versions[end].block == versions[end - 1].block + 1) {
-    ++end;
-  }
+// Reads neighbouring blocks, versions[first] to versions[end - 1], block i to its place `into` + i
+// * kBlockSize. `changed`: those that are not as of their version any more.
+Task<void> Replica::Impl::read_run(const std::vector<BlockVersion>& versions, std::size_t first,
+                                   std::size_t end, std::byte* into,
+                                   std::vector<std::size_t>& changed) {
   const Buffer content =
       co_await store->read(versions[first].block * kBlockSize, (end - first) * kBlockSize);
   for (std::size_t i = first; i < end; ++i) {
     const ByteView block = content.view().subspan((i - first) * kBlockSize, kBlockSize);
-    if (checksum(block) != versions[i].checksum) co_return 0;
+    if (checksum(block) != versions[i].checksum) changed.push_back(i);
   }
-  std::memcpy(into, content.data(), content.size());
-  co_return end - first;
+  std::memcpy(into + first * kBlockSize, content.data(), content.size());
 }
 
-// Applies go on meanwhile: the checksum tells whether version and content belong together.
+// The contents of blocks, block i to `into` + i * kBlockSize; their versions are of the same moment
+// afterwards. Applies go on meanwhile: the checksum tells whether version and content belong
+// together.
+Task<void> Replica::Impl::read_versions(std::vector<BlockVersion>& versions, std::byte* into) {
+  std::optional<runtime::Mutex::Holder> applies_wait;
+  std::vector<std::size_t> wanted(versions.size());
+  std::iota(wanted.begin(), wanted.end(), 0);
+  for (int round = 1; !wanted.empty(); ++round) {
+    // Clients change these blocks all the time.
+    if (round == kPatience) applies_wait = co_await apply_access.lock();
+    if (round > kPatience) {
+      throw Error(Code::internal, "block {} does not read as its version says",
+                  versions[wanted.front()].block);
+    }
+    std::vector<std::pair<std::size_t, std::size_t>> runs;
+    for (const std::size_t i : wanted) {
+      if (round > 1) versions[i] = co_await store->version(versions[i].block);
+      if (versions[i].kind != BlockKind::data) continue;
+      const bool follows = !runs.empty() && runs.back().second == i &&
+                           versions[i].block == versions[i - 1].block + 1;
+      if (!follows) runs.emplace_back(i, i);
+      runs.back().second = i + 1;
+    }
+    std::vector<std::size_t> changed;
+    co_await block_store::run_concurrently(loop(), runs.size(), kReadsAtOnce, [&](std::size_t run) {
+      return read_run(versions, runs[run].first, runs[run].second, into, changed);
+    });
+    std::sort(changed.begin(), changed.end());
+    wanted = std::move(changed);
+  }
+}
+
 Task<rpc::Message> Replica::Impl::read_blocks(protocol::ReadBlocksRequest request) {
   const Serving counted(serving, served);
   check_leads();
@@ -212,28 +243,14 @@ Task<rpc::Message> Replica::Impl::read_blocks(protocol::ReadBlocksRequest reques
     versions.push_back(co_await store->version(block));
   }
   Buffer payload = Buffer::allocate(versions.size() * kBlockSize);
+  co_await read_versions(versions, payload.mutable_data());
   std::size_t used = 0;
-  int changed_meanwhile = 0;
-  std::optional<runtime::Mutex::Holder>
-      applies_wait;  // the clients change these blocks all the time
-  for (std::size_t i = 0; i < versions.size();) {
-    if (versions[i].kind != BlockKind::data) {
-      ++i;
-      continue;
+  for (std::size_t i = 0; i < versions.size(); ++i) {
+    if (versions[i].kind != BlockKind::data) continue;
+    if (used != i * kBlockSize) {
+      std::memcpy(payload.mutable_data() + used, payload.data() + i * kBlockSize, kBlockSize);
     }
-    const std::size_t read = co_await read_run(versions, i, payload.mutable_data() + used);
-    if (read == 0) {
-      if (applies_wait) {
-        throw Error(Code::internal, "block {} does not read as its version says",
-                    versions[i].block);
-      }
-      if (++changed_meanwhile == kPatience) applies_wait = co_await apply_access.lock();
-      for (std::size_t j = i; j < versions.size(); ++j) {
-        versions[j] = co_await store->version(versions[j].block);
-      }
-    }
-    used += read * kBlockSize;
-    i += read;
+    used += kBlockSize;
   }
   protocol::ReadBlocksReply reply;
   for (const BlockVersion& version : versions) put(version, reply.add_versions());

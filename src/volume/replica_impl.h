@@ -170,8 +170,15 @@ struct Replica::Impl {
   Task<rpc::Message> ask_source(const CopySource& source, rpc::Method method, std::string request);
   Task<std::vector<block_store::BlockNumber>> missing(const CopySource& source,
                                                       const protocol::NewerBlocksReply& page);
-  Task<std::size_t> install_blocks(const std::vector<block_store::BlockNumber>& asked,
-                                   const protocol::ReadBlocksReply& reply, Buffer payload);
+  // Of what is copied: what one answer of the leader holds.
+  struct CopyPiece {
+    std::vector<block_store::PeerBlock> blocks;
+    Op applied;                 // there, afterwards
+    runtime::Duration pause{};  // that the leader asks for
+  };
+  Task<void> ask_piece(const CopySource& source,
+                       const std::vector<block_store::BlockNumber>& blocks, std::size_t at,
+                       CopyPiece& piece, runtime::Duration pause = {});
   Task<void> copy_pause(runtime::Duration pause);
 
   // ---- replica_copy_source.cc
@@ -180,8 +187,9 @@ struct Replica::Impl {
   bool clients_active() const;
   std::size_t copy_chunk() const;
   runtime::Duration pace_copy(std::size_t bytes, runtime::Duration took);
-  Task<std::size_t> read_run(const std::vector<block_store::BlockVersion>& versions,
-                             std::size_t first, std::byte* into);
+  Task<void> read_run(const std::vector<block_store::BlockVersion>& versions, std::size_t first,
+                      std::size_t end, std::byte* into, std::vector<std::size_t>& changed);
+  Task<void> read_versions(std::vector<block_store::BlockVersion>& versions, std::byte* into);
   Task<rpc::Message> begin_copy(protocol::CopyBeginRequest request);
   Task<rpc::Message> newer_blocks(protocol::NewerBlocksRequest request);
   Task<rpc::Message> read_blocks(protocol::ReadBlocksRequest request);
