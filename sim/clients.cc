@@ -195,7 +195,7 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
     for (const History::Handle handle : handles) through.failed.emplace_back(now(), handle);
     co_return;
   }
-  if (exclusive_) bound_failed_writes(through, begun);
+  bound_failed_writes(through, begun);
   if (!session.opened) session.opened = now();
   session.answered.emplace_back(begun, now());
   for (const History::Handle handle : handles) history_.write_ends(handle, now());

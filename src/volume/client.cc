@@ -273,13 +273,14 @@ Task<Op> AttachedClient::session() {
   io.set_kind(protocol::IO_ATTACH);
   io.set_client(identity_.bytes.data(), identity_.bytes.size());
   io.set_service(service_);
+  io.set_session(closes_.value());
   const rpc::Message answer = co_await ask(std::move(io), {});
   protocol::ClientIoReply reply;
   if (!reply.ParseFromString(answer.header) || reply.session() == 0) {
     throw Error(Code::corrupt, "an attach reply does not parse");
   }
   session_ = Op(reply.session());
-  next_sequence_ = 1;
+  closes_ = Op(0);
   co_return session_;
 }
 
@@ -321,7 +322,7 @@ Task<void> AttachedClient::change(protocol::IoKind kind, std::uint64_t offset, s
   if (code == Code::unavailable && session_number == session_) {
     // C4: the outcome is unknown. What comes next belongs to another session, which closes this
     // one.
-    session_ = Op(0);
+    closes_ = std::exchange(session_, Op(0));
     draw_identity();
   }
   std::rethrow_exception(failure);

@@ -73,8 +73,9 @@ class AttachedClient final : public VolumeClient {
   bool closed_ = false;
   bool fenced_ = false;  // another client took the volume over
   Op session_;
+  Op closes_;  // by the next session: a change in it has an unknown outcome
   runtime::Mutex attaching_;
-  std::uint64_t next_sequence_ = 1;
+  std::uint64_t next_sequence_ = 1;  // goes on from session to session: incomplete_ is of all
   std::set<std::uint64_t> incomplete_;
   runtime::Event progress_;  // a request ended, or the client closes
   std::size_t under_way_ = 0;

@@ -239,8 +239,10 @@ Task<rpc::Message> Replica::Impl::serve_attach(protocol::ClientIo request) {
   }
   replication::Attach attach{client, request.service(), Op(0)};
   const std::map<Op, replication::Session> others = sessions.all();
+  if (others.contains(Op(request.session()))) attach.closes = Op(request.session());
   for (const auto& [session, holder] : others) {
-    if (volume.access == protocol::Access::shared && !sessions.full()) break;
+    const bool room = !sessions.full() || attach.closes > Op(0);
+    if (volume.access == protocol::Access::shared && room) break;
     const bool lives = co_await holder_lives(session, holder);
     if (lives && volume.access == protocol::Access::exclusive) {
       throw Error(Code::permission_denied,

@@ -141,13 +141,13 @@ class Server {
 
 class Volume : public testing::Test {
  protected:
-  explicit Volume(int servers = 3) {
+  explicit Volume(int servers = 3, protocol::Access access = protocol::Access::exclusive) {
     for (int i = 1; i <= servers; ++i) {
       servers_.push_back(
           std::make_unique<Server>(loop_, tree_, network_, "vs" + std::to_string(i)));
     }
     admin_ = tree_.open_session(loop_);
-    run(create_volume());
+    run(create_volume(access));
     for (auto& server : servers_) run(server->start());
   }
   ~Volume() override {
@@ -158,8 +158,9 @@ class Volume : public testing::Test {
 
   void run(Task<void> task) { loop_.run(std::move(task)); }
 
-  Task<void> create_volume() {
+  Task<void> create_volume(protocol::Access access) {
     protocol::VolumeRecord record;
+    record.access = access;
     record.id = kVolume;
     record.name = "v";
     record.size = kSize;

@@ -1,5 +1,6 @@
 // Whole volume servers on one virtual loop: real replicas, journals, block stores and clients over
 // disks in memory, coordination in memory and a network in memory.
+#include "protocol/methods.h"
 #include "volume/volume_fixture.h"
 
 namespace datom::volume {
@@ -246,6 +247,44 @@ TEST_F(Volume, WaitsWhileThereIsNoQuorumAndGoesOn) {
   run(servers_[one]->start());
   run(group.close());
   EXPECT_TRUE(same(read(*client, 0, 4096), filled(4096, 2)));
+  run(client->close());
+}
+
+class SharedVolume : public Volume {
+ protected:
+  SharedVolume() : Volume(3, protocol::Access::shared) {}
+
+  Task<void> ask_leader(std::size_t through, protocol::ClientIo io, Buffer payload) {
+    rpc::Message message{io.SerializeAsString(), std::move(payload)};
+    co_await servers_[through]->caller().call(servers_[leader_]->name(),
+                                              protocol::method::kClientIo, std::move(message), 5s);
+  }
+  std::size_t leader_ = 0;
+};
+
+// C4: what failed without an answer must not undo what the client has written since.
+TEST_F(SharedVolume, AWriteThatWasGivenUpTakesNoEffectBehindTheNextOne) {
+  run(set_property("client.timeout_ms", "1000"));
+  const std::size_t leading = leader();
+  const std::size_t at = (leading + 1) % 3;
+  const auto client = attach(at);
+  const std::uint64_t session = status(leading).last_op() + 1;
+  write(*client, 0, filled(4096, 1));
+  for (const std::size_t other : {leading, (leading + 2) % 3}) run(servers_[other]->crash());
+  EXPECT_EQ(code_of(client->write(0, filled(4096, 2))), Code::unavailable);
+  for (const std::size_t other : {leading, (leading + 2) % 3}) run(servers_[other]->start());
+  write(*client, 0, filled(4096, 3));
+  // The first one was held up on its way, and comes now.
+  protocol::ClientIo late;
+  late.set_volume(kVolume.bytes.data(), kVolume.bytes.size());
+  late.set_kind(protocol::IO_WRITE);
+  late.set_session(session);
+  late.set_sequence(2);
+  late.set_first_incomplete(2);
+  late.set_length(4096);
+  leader_ = leader();
+  EXPECT_EQ(code_of(ask_leader(at, late, filled(4096, 2))), Code::session_expired);
+  EXPECT_TRUE(same(read(*client, 0, 4096), filled(4096, 3)));
   run(client->close());
 }
 
