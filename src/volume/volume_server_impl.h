@@ -73,7 +73,8 @@ struct VolumeServer::Impl final : ClientHost {
                                  protocol::ReplicaRecord self);
   Task<void> check_not_wiped(coordination::Client& client, const protocol::VolumeRecord& record,
                              const protocol::ReplicaRecord& self, std::string directory);
-  Task<void> remove_replica(protocol::VolumeRecord record);
+  Task<void> remove_replica(coordination::Client& client, protocol::VolumeRecord record);
+  Task<void> check_newest(coordination::Client& client, protocol::VolumeRecord record) const;
   std::optional<protocol::ReplicaRecord> own_replica(const protocol::VolumeRecord& record) const;
   std::string marker(const protocol::VolumeRecord& record,
                      const protocol::ReplicaRecord& self) const;

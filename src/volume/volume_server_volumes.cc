@@ -138,7 +138,7 @@ Task<void> VolumeServer::Impl::reconcile(coordination::Client& from,
   if (shard_of_volume.at(record.id) != options.shard) co_return;
   const std::optional<protocol::ReplicaRecord> self = own_replica(record);
   if (record.removing) {
-    if (self) co_await remove_replica(std::move(record));
+    if (self) co_await remove_replica(from, std::move(record));
     co_return;
   }
   if (!self) {
@@ -147,9 +147,11 @@ Task<void> VolumeServer::Impl::reconcile(coordination::Client& from,
   }
   co_await clear_for_successor(from, record, *self);
   const auto open = replicas.find(record.id);
+  const auto trouble = troubles.find(record.id);
+  const bool unusable = trouble != troubles.end() && trouble->second.replica == self->replica;
   if (open != replicas.end()) {
     open->second->set_limits(record.limits);
-  } else if (!troubles.contains(record.id)) {
+  } else if (!unusable) {
     co_await open_replica(from, std::move(record), *self);
   }
 }
@@ -190,7 +192,7 @@ Task<void> VolumeServer::Impl::leave_volume(coordination::Client& from,
       co_return;
     }
   }
-  co_await remove_replica(std::move(record));
+  co_await remove_replica(from, std::move(record));
 }
 
 // Makes room for the replica that this server is to keep. An open one of another name is of a move
@@ -213,7 +215,7 @@ Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
                       "it is to be replaced on this server by a new one; it stays");
       co_return;
     }
-    co_await remove_replica(std::move(record));
+    co_await remove_replica(from, std::move(record));
     co_return;
   }
   if (self.replica != record.move_to) co_return;
@@ -221,7 +223,7 @@ Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
   if (trouble != troubles.end() && trouble->second.replica == self.replica) co_return;
   co_await from.sync();
   const auto marked = co_await from.get(marker(record, self));
-  if (!marked) co_await remove_replica(std::move(record));
+  if (!marked) co_await remove_replica(from, std::move(record));
 }
 
 std::string VolumeServer::Impl::marker(const protocol::VolumeRecord& record,
@@ -303,7 +305,23 @@ Task<void> VolumeServer::Impl::open_replica(coordination::Client& from,
   if (client == &from && !stopping) kept.begin(from);
 }
 
-Task<void> VolumeServer::Impl::remove_replica(protocol::VolumeRecord record) {
+// A server of coordination may be behind: what it tells is as good as any for opening a replica,
+// but no reason to delete one.
+Task<void> VolumeServer::Impl::check_newest(coordination::Client& from,
+                                            protocol::VolumeRecord record) const {
+  co_await from.sync();
+  const auto node = co_await from.get(protocol::paths::volume(options.domain, record.name));
+  if (node && protocol::VolumeRecord::from_json(node->data).to_json() == record.to_json()) {
+    co_return;
+  }
+  throw Error(Code::unavailable, "the record of volume {} has changed", record.name);
+}
+
+Task<void> VolumeServer::Impl::remove_replica(coordination::Client& from,
+                                              protocol::VolumeRecord record) {
+  const std::string directory = replicas_directory + "/" + record.id.to_string();
+  const bool there = co_await seams.files->exists(directory);
+  if (there || replicas.contains(record.id)) co_await check_newest(from, record);
   const auto found = replicas.find(record.id);
   if (found != replicas.end()) {
     std::unique_ptr<Replica> leaving = std::move(found->second);
@@ -311,8 +329,6 @@ Task<void> VolumeServer::Impl::remove_replica(protocol::VolumeRecord record) {
     co_await leaving->stop();
   }
   troubles.erase(record.id);
-  const std::string directory = replicas_directory + "/" + record.id.to_string();
-  const bool there = co_await seams.files->exists(directory);
   if (!there) co_return;
   co_await seams.files->remove_tree(directory);
   co_await seams.files->sync_directory(replicas_directory);
