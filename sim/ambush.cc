@@ -46,7 +46,7 @@ Ambushes::Strike Ambushes::draw_strike(Moment moment) {
   const bool at_once = random_.below(2) == 0;
   one.after = up_to(at_once ? 2ms : 80ms);
   const bool is_short = random_.below(2) == 0;
-  one.how_long = up_to(is_short ? 300ms : 3s);
+  one.how_long = up_to(is_short ? (one.deed == Deed::island ? 1s : 300ms) : 3s);
   const bool back_soon = random_.below(4) != 0;
   one.away = back_soon ? one.how_long / 8 : one.how_long;
   const runtime::Duration linger = up_to(6s);
@@ -165,6 +165,10 @@ void Ambushes::strike(const Strike& strike, std::size_t at, std::size_t other) {
     case Deed::sever:
       tasks_.spawn(sever(strike, at));
       break;
+    case Deed::uncoordinated:
+      verdict_.count("ambush: coordination cut");
+      tasks_.spawn(chaos_.cut_coordination(strike.after, at, strike.how_long));
+      break;
   }
 }
 
@@ -234,7 +238,7 @@ Task<void> Ambushes::island(Strike strike, std::size_t at) {
   separate(at, true, true);
   if (strike.told) break_connections(at);
   const runtime::Time until = domain_.loop.now() + strike.how_long + 1s;
-  if (strike.alone) co_await chaos_.cut_coordination(0s, at, strike.how_long + 1s);
+  if (strike.alone) co_await chaos_.cut_coordination(0s, at, strike.how_long);
   co_await domain_.until(until);
   separate(at, true, false);
 }

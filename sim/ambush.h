@@ -46,8 +46,8 @@ class Ambushes {
     configures  // the first word of another configuration
   };
   static constexpr unsigned kMoments = static_cast<unsigned>(Moment::configures) + 1;
-  enum class Deed : unsigned { crash, freeze, cut, hold, island, stall, sever };
-  static constexpr unsigned kDeeds = static_cast<unsigned>(Deed::sever) + 1;
+  enum class Deed : unsigned { crash, freeze, cut, hold, island, stall, sever, uncoordinated };
+  static constexpr unsigned kDeeds = static_cast<unsigned>(Deed::uncoordinated) + 1;
   enum class Crash : unsigned {
     heard,    // the peers' connections break
     unheard,  // they do not, as when the power is gone

@@ -99,8 +99,10 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.network.loss_percent = of(FaultClass::loss).some(40, 10);
   faults.network.repeat_percent = of(FaultClass::repeat).some(40, 20);
   faults.network.reorder_percent = of(FaultClass::reorder).some(40, 20);
-  faults.network.replay_permille = of(FaultClass::replay).some(40, 10);
-  faults.network.longest_delay = of(FaultClass::delay).up_to(std::chrono::milliseconds(20));
+  faults.network.replay_permille = of(FaultClass::replay).some(50, 10);
+  auto delay = of(FaultClass::delay);
+  faults.network.longest_delay = delay.up_to(std::chrono::milliseconds(20));
+  if (delay.yes(15)) faults.network.longest_delay *= 8;
   faults.slowest_disk = of(FaultClass::slow_disk).up_to(std::chrono::milliseconds(3));
   faults.stall_one_in = of(FaultClass::stall).yes(35) ? 2000 : 0;
   faults.crashes = of(FaultClass::crash).some(80, 15);
@@ -134,12 +136,12 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.outages = of(FaultClass::outage).some(30, 2);
   faults.lingering = of(FaultClass::lingering).yes(50);
   faults.tiny_journal = of(FaultClass::tiny_journal).yes(30);
-  faults.shared = of(FaultClass::shared).yes(60);
+  faults.shared = of(FaultClass::shared).yes(50);
   faults.long_lease = of(FaultClass::long_lease).yes(40);
   faults.no_lease = of(FaultClass::no_lease).yes(25);
   constexpr std::uint64_t kCacheBlocks[] = {0, 0, 8, 1 << 20};
   faults.cache_blocks = kCacheBlocks[stream(seed, "cache").below(4)];
-  if (const int quarters = of(FaultClass::client_timeout).some(40, 4)) {
+  if (const int quarters = of(FaultClass::client_timeout).some(50, 4)) {
     faults.client_timeout = quarters * std::chrono::milliseconds(250);
   }
   auto ambush = of(FaultClass::ambush);
