@@ -126,6 +126,7 @@ class Disk::File final : public runtime::File {
         path_(std::move(path)),
         synchronous_(synchronous) {}
 
+  std::size_t memory_alignment() const override { return inner_->memory_alignment(); }
   Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
     return done(read_now(offset, into));
   }

@@ -33,8 +33,8 @@ std::uint64_t length_of(const Change& change) {
 }
 
 // Whether it can be written O_DIRECT from where it is.
-bool aligned(const Buffer& buffer) {
-  return reinterpret_cast<std::uintptr_t>(buffer.data()) % kBlockSize == 0;
+bool aligned(const runtime::File& file, const Buffer& buffer) {
+  return reinterpret_cast<std::uintptr_t>(buffer.data()) % file.memory_alignment() == 0;
 }
 
 bool by_block(const Change& a, const Change& b) {
@@ -93,8 +93,8 @@ std::vector<Run> runs_of(std::span<const Change> wave) {
 // is, or that follows other content, is brought together in one piece of memory first.
 runtime::Task<void> write_data(runtime::File& file, std::span<const Change> wave,
                                std::span<const Run> runs) {
-  const auto in_place = [&wave](const Run& run) {
-    return run.end - run.begin == 1 && aligned(wave[run.begin].content);
+  const auto in_place = [&file, &wave](const Run& run) {
+    return run.end - run.begin == 1 && aligned(file, wave[run.begin].content);
   };
   std::uint64_t copied = 0;
   for (const Run& run : runs) {

@@ -82,5 +82,22 @@ TEST_F(RealFiles, KeepWhatWasCheckpointedAndTakeTheRestAgain) {
   EXPECT_TRUE(all_zero(before.slice(1000 * kBlockSize, 500 * kBlockSize).view()));
 }
 
+// From where they are in a batch, if the disk takes them from there, or not.
+TEST_F(RealFiles, TakePayloadsFromWhereverTheyAreInMemory) {
+  loop_.run(BlockStore::format(*files_, directory_, kBlocks * kBlockSize, ReplicaState{}));
+  open();
+  constexpr std::uint64_t kCount = 256;
+  std::uint64_t op = 0;
+  for (const std::size_t at : {0, 8, 512, 2560, 4096}) {
+    ++op;
+    protocol::Entry entry = write_entry(op, op * kCount, kCount);
+    Buffer memory = Buffer::allocate(at + entry.payload.size());
+    std::memcpy(memory.mutable_data() + at, entry.payload.data(), entry.payload.size());
+    const Buffer content = std::exchange(entry.payload, memory.slice(at, entry.payload.size()));
+    apply({entry});
+    EXPECT_EQ(as_text(read(op * kCount, kCount).view()), as_text(content.view())) << at;
+  }
+}
+
 }  // namespace
 }  // namespace datom::block_store

@@ -13,7 +13,7 @@ namespace datom::protocol {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x31454444;  // "DDE1"
-constexpr std::uint8_t kVersion = 2;
+constexpr std::uint8_t kVersion = 3;
 
 // Where the fields of an encoded header are (docs/formats.md).
 namespace at {
@@ -176,6 +176,8 @@ bool body_matches(const EntryHeader& header, ByteView body) {
 std::uint64_t seal_body(MutableBytes body, std::size_t payload_bytes) {
   const std::size_t bytes = checksums_bytes(payload_bytes);
   DATOM_CHECK(body.size() == bytes + payload_bytes);
+  const std::size_t used = blocks_of(payload_bytes) * sizeof(std::uint64_t);
+  std::memset(body.data() + used, 0, bytes - used);
   for (std::size_t block = 0; block < blocks_of(payload_bytes); ++block) {
     store_le(body.data() + block * sizeof(std::uint64_t),
              checksum(block_of(body, payload_bytes, block)));

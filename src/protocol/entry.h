@@ -34,11 +34,21 @@ struct EntryId {
 inline constexpr std::size_t kEntryHeaderBytes = 128;
 inline constexpr std::size_t kMaxEntryPayload = 1 << 20;
 
-// A frame is a header, the checksums of the payload's blocks of 4 KiB, and the payload. That of one
-// block is no multiple of 128 bytes: 511 of them follow each other before the next would begin at a
-// block's start, where the journal has to begin another write.
+// From this size on a payload begins at a multiple of kPayloadAlignment of its frame, and so in a
+// batch of such frames: it can be written O_DIRECT from there.
+inline constexpr std::size_t kAlignedPayload = 256 << 10;
+inline constexpr std::size_t kPayloadAlignment = 512;
+
+// A frame is a header, the checksums of the payload's blocks of 4 KiB, before a large payload
+// zeros, and the payload. That of one block is no multiple of 128 bytes: 511 of them follow each
+// other before the next would begin at a block's start, where the journal has to begin another
+// write. So what is before a large payload is an odd multiple of the alignment: 7 of these follow
+// each other.
 constexpr std::size_t checksums_bytes(std::size_t payload_bytes) {
-  return (payload_bytes + kBlockSize - 1) / kBlockSize * sizeof(std::uint64_t);
+  const std::size_t bytes = (payload_bytes + kBlockSize - 1) / kBlockSize * sizeof(std::uint64_t);
+  if (payload_bytes < kAlignedPayload) return bytes;
+  const std::size_t units = (kEntryHeaderBytes + bytes + kPayloadAlignment - 1) / kPayloadAlignment;
+  return (units | 1) * kPayloadAlignment - kEntryHeaderBytes;
 }
 constexpr std::size_t frame_bytes(std::size_t payload_bytes) {
   return kEntryHeaderBytes + checksums_bytes(payload_bytes) + payload_bytes;

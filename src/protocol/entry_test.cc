@@ -100,7 +100,7 @@ TEST(EntryHeader, IsLaidOutAsDocumented) {
 
   EXPECT_EQ(as_text(ByteView(bytes).first(4)), "DDE1");
   EXPECT_EQ(load_le<std::uint8_t>(&bytes[4]), 2);
-  EXPECT_EQ(load_le<std::uint8_t>(&bytes[5]), 2);
+  EXPECT_EQ(load_le<std::uint8_t>(&bytes[5]), 3);
   EXPECT_EQ(load_le<std::uint64_t>(&bytes[8]), 3u);
   EXPECT_EQ(load_le<std::uint64_t>(&bytes[16]), 9u);
   EXPECT_EQ(load_le<std::uint64_t>(&bytes[24]), header.previous);
@@ -241,6 +241,30 @@ TEST(EntryBatch, OfManyWritesOfABlockMeetsNoBlockBoundary) {
   for (std::size_t frames = 1; frames < 512; ++frames) {
     EXPECT_NE(frames * frame_bytes(kBlockSize) % kBlockSize, 0u) << frames;
   }
+}
+
+// They are written from there; and eight of the largest are more than a batch.
+TEST(EntryBatch, OfLargePayloadsHasThemAligned) {
+  for (std::size_t payload = kAlignedPayload; payload <= kMaxEntryPayload; payload += kBlockSize) {
+    for (std::size_t frames = 0; frames < 8; ++frames) {
+      const std::size_t begin = frames * frame_bytes(payload);
+      EXPECT_EQ((begin + kEntryHeaderBytes + checksums_bytes(payload)) % kPayloadAlignment, 0u);
+      if (frames > 0) EXPECT_NE(begin % kBlockSize, 0u) << payload << " " << frames;
+    }
+  }
+  {
+    const Buffer dirty = filled(1 << 20, 0xff);
+  }
+  BatchBuilder builder(frame_bytes(kAlignedPayload), kVolume);
+  builder.add(write_header(10, kAlignedPayload), filled(kAlignedPayload, 1).view());
+  EntryBatch batch = builder.finish();
+  const std::size_t sums = kEntryHeaderBytes + kAlignedPayload / kBlockSize * 8;
+  const std::size_t payload = kEntryHeaderBytes + checksums_bytes(kAlignedPayload);
+  EXPECT_TRUE(all_zero(batch.bytes.view().subspan(sums, payload - sums)));
+  EXPECT_EQ(parse_batch(batch.bytes, kVolume).entry(0).payload.data() - batch.bytes.data(),
+            static_cast<std::ptrdiff_t>(payload));
+  batch.bytes.mutable_data()[sums] = std::byte{1};
+  EXPECT_THROW(parse_batch(batch.bytes, kVolume), Error);
 }
 
 TEST(EntryBatch, OfNoBytesIsEmpty) {

@@ -18,6 +18,7 @@ class FaultyFile final : public File {
              const Holds& holds)
       : below_(std::move(below)), path_(std::move(path)), faults_(faults), holds_(holds) {}
 
+  std::size_t memory_alignment() const override { return below_->memory_alignment(); }
   Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
     check(faults_, {"read", path_, offset, into.size()});
     co_return co_await below_->read(offset, into);

@@ -19,8 +19,8 @@ struct OpenOptions {
   bool create = false;     // create it if missing
   bool exclusive = false;  // with create: fail with already_exists if it is there
   bool read_only = false;
-  // O_DIRECT: offsets, lengths and memory in multiples of 4 KiB. Falls back to buffered where the
-  // filesystem refuses it (tmpfs), with `synchronous` still honoured.
+  // O_DIRECT: offsets and lengths in multiples of 4 KiB, memory as memory_alignment() says. Falls
+  // back to buffered where the filesystem refuses it (tmpfs), with `synchronous` still honoured.
   bool direct = false;
   bool synchronous = false;  // O_DSYNC: a finished write is on stable storage
 };
@@ -32,6 +32,10 @@ struct OpenOptions {
 class File {
  public:
   virtual ~File() = default;
+
+  // What is read or written `direct` begins in memory at a multiple of this, which is 4 KiB or a
+  // part of it.
+  virtual std::size_t memory_alignment() const { return kBlockSize; }
 
   // Reads until `into` is full or the file ends; gives how much was read. Holes read as zeros.
   virtual Task<std::size_t> read(std::uint64_t offset, MutableBytes into) = 0;

@@ -89,6 +89,7 @@ class MemoryFile final : public File {
   MemoryFile(Mount mount, MemoryTree::Inode inode, std::string path, OpenOptions options)
       : mount_(mount), inode_(std::move(inode)), path_(std::move(path)), options_(options) {}
 
+  std::size_t memory_alignment() const override { return 512; }  // as usual disks have it
   Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override;
   Task<void> write(std::uint64_t offset, ByteView from) override;
   Task<void> sync() override;
@@ -135,14 +136,14 @@ void MemoryFile::check_sync(const char* operation) const {
 }
 
 Task<std::size_t> MemoryFile::read(std::uint64_t offset, MutableBytes into) {
-  check_alignment(options_, offset, into);
+  check_alignment(*this, options_, offset, into);
   co_await begin("read", false);
   co_await end();
   co_return inode_->read(offset, into);
 }
 
 Task<void> MemoryFile::write(std::uint64_t offset, ByteView from) {
-  check_alignment(options_, offset, from);
+  check_alignment(*this, options_, offset, from);
   co_await begin("write", true);
   check_room("write", offset, from.size());
   inode_->write(offset, from);

@@ -39,6 +39,15 @@ int flags_of(const OpenOptions& options) {
   return flags;
 }
 
+// What the system asks of memory for O_DIRECT; it may be that it does not say.
+std::size_t memory_alignment(const Descriptor& descriptor) {
+  struct statx found{};
+  const int result = ::statx(descriptor.get(), "", AT_EMPTY_PATH, STATX_DIOALIGN, &found);
+  const std::size_t told = found.stx_dio_mem_align;
+  const bool usable = result == 0 && (found.stx_mask & STATX_DIOALIGN) != 0 && told > 0;
+  return usable && kBlockSize % told == 0 ? told : kBlockSize;
+}
+
 }  // namespace
 
 Descriptor::~Descriptor() {
@@ -54,6 +63,7 @@ OpenFile open(const std::string& path, const OpenOptions& options) {
       errno != EINVAL) {
     fail(errno, "open direct", path);
   }
+  if (options.direct) file.memory_alignment = memory_alignment(file.descriptor);
   return file;
 }
 

@@ -31,6 +31,7 @@ struct OpenFile {
   Descriptor descriptor;
   std::string path;
   OpenOptions options;
+  std::size_t memory_alignment = kBlockSize;  // of File
 };
 
 OpenFile open(const std::string& path, const OpenOptions& options);

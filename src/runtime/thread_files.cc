@@ -18,12 +18,13 @@ class ThreadFile final : public File {
  public:
   ThreadFile(ThreadPool& pool, posix::OpenFile file) : pool_(pool), file_(std::move(file)) {}
 
+  std::size_t memory_alignment() const override { return file_.memory_alignment; }
   Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override {
-    check_alignment(file_.options, offset, into);
+    check_alignment(*this, file_.options, offset, into);
     co_return co_await pool_.run([&] { return posix::read(file_, offset, into); });
   }
   Task<void> write(std::uint64_t offset, ByteView from) override {
-    check_alignment(file_.options, offset, from);
+    check_alignment(*this, file_.options, offset, from);
     co_await pool_.run([&] { posix::write(file_, offset, from); });
   }
   Task<void> sync() override {

@@ -34,6 +34,7 @@ class UringFile final : public File {
   UringFile(Ring& ring, ThreadPool& pool, posix::OpenFile file)
       : ring_(ring), pool_(pool), file_(std::move(file)) {}
 
+  std::size_t memory_alignment() const override { return file_.memory_alignment; }
   Task<std::size_t> read(std::uint64_t offset, MutableBytes into) override;
   Task<void> write(std::uint64_t offset, ByteView from) override;
   Task<void> write_pieces(std::span<const Piece> pieces) override;
@@ -65,7 +66,7 @@ bool is_transient(int result) {
 }
 
 Task<std::size_t> UringFile::read(std::uint64_t offset, MutableBytes into) {
-  check_alignment(file_.options, offset, into);
+  check_alignment(*this, file_.options, offset, into);
   std::size_t done = 0;
   while (done < into.size()) {
     const std::size_t wanted = std::min(into.size() - done, kMaxPerOperation);
@@ -81,7 +82,7 @@ Task<std::size_t> UringFile::read(std::uint64_t offset, MutableBytes into) {
 }
 
 Task<void> UringFile::write(std::uint64_t offset, ByteView from) {
-  check_alignment(file_.options, offset, from);
+  check_alignment(*this, file_.options, offset, from);
   std::size_t done = 0;
   while (done < from.size()) {
     const std::size_t wanted = std::min(from.size() - done, kMaxPerOperation);
@@ -99,7 +100,7 @@ Task<void> UringFile::write_pieces(std::span<const Piece> pieces) {
   if (pieces.empty()) co_return;
   std::vector<Ring::Operation> operations(pieces.size());
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    check_alignment(file_.options, pieces[i].offset, pieces[i].bytes);
+    check_alignment(*this, file_.options, pieces[i].offset, pieces[i].bytes);
     operations[i].what =
         prepared(IORING_OP_WRITE, file_.descriptor.get(), pieces[i].bytes.data(),
                  std::min(pieces[i].bytes.size(), kMaxPerOperation), pieces[i].offset);
