@@ -108,9 +108,7 @@ void AttachedClient::check_open() const {
 // -------------------------------------------------------------------------------------
 
 // Until it is answered: whoever leads, however often that changes.
-Task<rpc::Message> AttachedClient::ask(protocol::ClientIo io, Buffer payload) {
-  io.set_volume(volume_.id.bytes.data(), volume_.id.bytes.size());
-  const runtime::Duration limit = seams_.properties->get(properties::kClientTimeout);
+Task<rpc::Message> AttachedClient::ask(const protocol::ClientIo& io, Buffer payload) {
   const runtime::Time begun = seams_.loop->now();
   for (runtime::Duration wait = kShortestPause;; wait = std::min(2 * wait, kLongestPause)) {
     check_open();
@@ -132,6 +130,7 @@ Task<rpc::Message> AttachedClient::ask(protocol::ClientIo io, Buffer payload) {
       silent_ = code == Code::not_leader ? "" : target;
     }
     if (!worth_another_try(code)) std::rethrow_exception(failure);
+    const runtime::Duration limit = seams_.properties->get(properties::kClientTimeout);
     if (limit.count() > 0 && seams_.loop->now() - begun >= limit) {
       throw Error(Code::unavailable, "volume {}: no leader answered within {} ms", volume_.name,
                   std::chrono::duration_cast<std::chrono::milliseconds>(limit).count());
@@ -151,7 +150,9 @@ Task<rpc::Message> AttachedClient::attempt(std::string service, const protocol::
   // Who is silent for longer does not lead any more.
   const runtime::Duration limit =
       seams_.properties->get(properties::kGroupElectionTimeout) + wait_of_limits();
-  rpc::Message request{io.SerializeAsString(), std::move(payload)};
+  protocol::ClientIo whole = io;
+  whole.set_volume(volume_.id.bytes.data(), volume_.id.bytes.size());
+  rpc::Message request{whole.SerializeAsString(), std::move(payload)};
   co_return co_await seams_.caller->call(std::move(service), protocol::method::kClientIo,
                                          std::move(request), limit);
 }
@@ -209,7 +210,7 @@ Task<Buffer> AttachedClient::read(std::uint64_t offset, std::uint32_t length) {
     io.set_kind(protocol::IO_READ);
     io.set_offset(offset);
     io.set_length(length);
-    rpc::Message reply = co_await ask(std::move(io), {});
+    rpc::Message reply = co_await ask(io, {});
     if (reply.payload.size() != length) {
       throw Error(Code::corrupt, "a read of {} bytes was answered with {}", length,
                   reply.payload.size());
@@ -240,7 +241,7 @@ Task<std::vector<block_store::Extent>> AttachedClient::extents(std::uint64_t off
   io.set_offset(offset);
   io.set_length(length);
   io.set_max_extents(static_cast<std::uint32_t>(std::min<std::size_t>(max_extents, 65536)));
-  const rpc::Message answer = co_await ask(std::move(io), {});
+  const rpc::Message answer = co_await ask(io, {});
   protocol::ClientIoReply reply;
   if (!reply.ParseFromString(answer.header) || reply.extents().empty()) {
     throw Error(Code::corrupt, "a block status reply does not parse");
@@ -274,7 +275,7 @@ Task<Op> AttachedClient::session() {
   io.set_client(identity_.bytes.data(), identity_.bytes.size());
   io.set_service(service_);
   io.set_session(closes_.value());
-  const rpc::Message answer = co_await ask(std::move(io), {});
+  const rpc::Message answer = co_await ask(io, {});
   protocol::ClientIoReply reply;
   if (!reply.ParseFromString(answer.header) || reply.session() == 0) {
     throw Error(Code::corrupt, "an attach reply does not parse");
@@ -308,7 +309,7 @@ Task<void> AttachedClient::change(protocol::IoKind kind, std::uint64_t offset, s
   std::exception_ptr failure;
   Code code{};
   try {
-    co_await ask(std::move(io), std::move(payload));
+    co_await ask(io, std::move(payload));
   } catch (const Error& error) {
     code = error.code();
     failure = std::current_exception();

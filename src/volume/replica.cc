@@ -320,8 +320,8 @@ void Replica::peer_down(const std::string& service) {
   impl_->perform(impl_->group->peer_down(impl_->now(), service));
 }
 
-Task<rpc::Message> Replica::serve(protocol::ClientIo request, Buffer payload) {
-  return impl_->serve(std::move(request), std::move(payload));
+Task<rpc::Message> Replica::serve(const protocol::ClientIo& request, Buffer payload) {
+  return impl_->serve(request, std::move(payload));
 }
 Task<rpc::Message> Replica::replace(protocol::ReplaceReplicaRequest request) {
   return impl_->replace(std::move(request));

@@ -76,8 +76,8 @@ class Replica {
 
   // A client's request, if this replica leads and serves, else Error{not_leader} naming the leader
   // if it knows one. Error{outcome_unknown}: it stepped down with the request under way. Ranges are
-  // checked here.
-  runtime::Task<rpc::Message> serve(protocol::ClientIo request, Buffer payload);
+  // checked here. `request` must live until the task ends.
+  runtime::Task<rpc::Message> serve(const protocol::ClientIo& request, Buffer payload);
 
   // As leader: changes who keeps the volume (volume.proto). Error{not_leader} as above,
   // Error{conflict}, Error{not_found}: what is to be replaced is no voter, Error{unavailable}:

@@ -116,12 +116,12 @@ struct Replica::Impl {
     std::exception_ptr error;  // why it was not proposed
     std::coroutine_handle<> task;
   };
-  Task<rpc::Message> serve(protocol::ClientIo request, Buffer payload);
-  Task<rpc::Message> serve_read(protocol::ClientIo request);
-  Task<rpc::Message> serve_extents(protocol::ClientIo request);
-  Task<rpc::Message> serve_attach(protocol::ClientIo request);
-  Task<rpc::Message> serve_change(protocol::ClientIo request, Buffer payload);
-  Task<Op> change(protocol::ClientIo request, Buffer payload);
+  Task<rpc::Message> serve(const protocol::ClientIo& request, Buffer payload);
+  Task<rpc::Message> serve_read(const protocol::ClientIo& request);
+  Task<rpc::Message> serve_extents(const protocol::ClientIo& request);
+  Task<rpc::Message> serve_attach(const protocol::ClientIo& request);
+  Task<rpc::Message> serve_change(const protocol::ClientIo& request, Buffer payload);
+  Task<Op> change(const protocol::ClientIo& request, Buffer payload);
   Task<Buffer> complete_blocks(const protocol::ClientIo& request, Buffer payload);
   Task<bool> holder_lives(Op session, replication::Session holder);
   Task<Op> propose(protocol::EntryHeader header, Buffer payload);

@@ -29,8 +29,12 @@ Uuid uuid_of(const std::string& bytes) {
   return uuid;
 }
 
-rpc::Message message_of(const protocol::ClientIoReply& reply, Buffer payload = {}) {
-  return {reply.SerializeAsString(), std::move(payload)};
+rpc::Message message_of(const protocol::ClientIoReply& reply) {
+  return {reply.SerializeAsString(), {}};
+}
+// A ClientIoReply without any field has no bytes.
+rpc::Message empty_reply(Buffer payload = {}) {
+  return {{}, std::move(payload)};
 }
 
 protocol::EntryKind entry_kind(protocol::IoKind kind) {
@@ -84,7 +88,7 @@ void Replica::Impl::check_leads() const {
   throw Error(Code::not_leader, "{}", group->leader());
 }
 
-Task<rpc::Message> Replica::Impl::serve(protocol::ClientIo request, Buffer payload) {
+Task<rpc::Message> Replica::Impl::serve(const protocol::ClientIo& request, Buffer payload) {
   const Serving counted(serving, served);
   const std::uint64_t end = request.offset() + request.length();
   if (end < request.offset() || end > volume.size) {
@@ -95,15 +99,15 @@ Task<rpc::Message> Replica::Impl::serve(protocol::ClientIo request, Buffer paylo
   client_seen = loop().now();
   switch (request.kind()) {
     case protocol::IO_READ:
-      co_return co_await serve_read(std::move(request));
+      co_return co_await serve_read(request);
     case protocol::IO_BLOCK_STATUS:
-      co_return co_await serve_extents(std::move(request));
+      co_return co_await serve_extents(request);
     case protocol::IO_ATTACH:
-      co_return co_await serve_attach(std::move(request));
+      co_return co_await serve_attach(request);
     case protocol::IO_WRITE:
     case protocol::IO_ZERO:
     case protocol::IO_TRIM:
-      co_return co_await serve_change(std::move(request), std::move(payload));
+      co_return co_await serve_change(request, std::move(payload));
     default:
       throw Error(Code::unsupported, "volume {}: request kind {}", volume.name,
                   static_cast<int>(request.kind()));
@@ -166,7 +170,7 @@ Task<void> Replica::Impl::admit(const protocol::ClientIo& request) {
   check_serves();
 }
 
-Task<rpc::Message> Replica::Impl::serve_read(protocol::ClientIo request) {
+Task<rpc::Message> Replica::Impl::serve_read(const protocol::ClientIo& request) {
   if (request.length() > protocol::kMaxEntryPayload) {
     throw Error(Code::too_large, "a read of {} bytes, at most {}", request.length(),
                 protocol::kMaxEntryPayload);
@@ -179,10 +183,10 @@ Task<rpc::Message> Replica::Impl::serve_read(protocol::ClientIo request) {
       from, to - from, [this, from, to] { return care->read(from, to - from); });
   reads_total->add();
   read_bytes_total->add(static_cast<double>(request.length()));
-  co_return message_of({}, blocks.slice(request.offset() - from, request.length()));
+  co_return empty_reply(blocks.slice(request.offset() - from, request.length()));
 }
 
-Task<rpc::Message> Replica::Impl::serve_extents(protocol::ClientIo request) {
+Task<rpc::Message> Replica::Impl::serve_extents(const protocol::ClientIo& request) {
   const std::uint64_t from = block_of(request.offset()) * kBlockSize;
   const std::uint64_t end = request.offset() + request.length();
   const std::uint64_t to = (end + kBlockSize - 1) / kBlockSize * kBlockSize;
@@ -225,7 +229,7 @@ Task<bool> Replica::Impl::holder_lives(Op session, replication::Session holder) 
               volume.name, holder.service);
 }
 
-Task<rpc::Message> Replica::Impl::serve_attach(protocol::ClientIo request) {
+Task<rpc::Message> Replica::Impl::serve_attach(const protocol::ClientIo& request) {
   const Uuid client = uuid_of(request.client());
   if (!protocol::valid_name(request.service())) {
     throw Error(Code::invalid_argument, "attach: \"{}\" is no service name", request.service());
@@ -269,7 +273,7 @@ Task<rpc::Message> Replica::Impl::serve_attach(protocol::ClientIo request) {
 
 // ---- changes ------------------------------------------------------------------------------------
 
-Task<rpc::Message> Replica::Impl::serve_change(protocol::ClientIo request, Buffer payload) {
+Task<rpc::Message> Replica::Impl::serve_change(const protocol::ClientIo& request, Buffer payload) {
   const bool write = request.kind() == protocol::IO_WRITE;
   const std::uint64_t most = write ? protocol::kMaxEntryPayload : block_store::kMaxRangeBytes;
   if (request.length() == 0 || request.length() > most ||
@@ -282,7 +286,7 @@ Task<rpc::Message> Replica::Impl::serve_change(protocol::ClientIo request, Buffe
   for (;;) {
     switch (sessions.verdict(key.first, key.second, request.first_incomplete())) {
       case replication::Sessions::Verdict::done:
-        co_return message_of({});
+        co_return empty_reply();
       case replication::Sessions::Verdict::refused:
         throw Error(Code::session_expired,
                     "volume {}: session {} is not open, or request {} not in "
@@ -300,15 +304,15 @@ Task<rpc::Message> Replica::Impl::serve_change(protocol::ClientIo request, Buffe
   if (throttle.limited()) co_await admit(request);
   const runtime::Time begun = loop().now();
   const auto length = static_cast<double>(request.length());
-  co_await change(std::move(request), std::move(payload));
+  co_await change(request, std::move(payload));
   changes_total->add();
   change_bytes_total->add(length);
   change_seconds->observe(std::chrono::duration<double>(loop().now() - begun).count());
-  co_return message_of({});
+  co_return empty_reply();
 }
 
 // Orders the change among those to the same blocks and has it committed.
-Task<Op> Replica::Impl::change(protocol::ClientIo request, Buffer payload) {
+Task<Op> Replica::Impl::change(const protocol::ClientIo& request, Buffer payload) {
   const std::uint64_t leadership = leaderships;
   const std::uint64_t end = request.offset() + request.length();
   const bool partial = !whole_blocks(request.offset(), request.length());

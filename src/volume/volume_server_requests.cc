@@ -155,8 +155,10 @@ void VolumeServer::register_handlers(rpc::Router& router) {
   namespace method = protocol::method;
   Impl* here = impl_.get();
   here->on_call<protocol::ClientIo>(
-      router, method::kClientIo, [](Impl& there, protocol::ClientIo request, Buffer payload) {
-        return there.find(uuid_of(request.volume())).serve(std::move(request), std::move(payload));
+      router, method::kClientIo,
+      [](Impl& there, protocol::ClientIo request, Buffer payload) -> Task<rpc::Message> {
+        Replica& replica = there.find(uuid_of(request.volume()));
+        co_return co_await replica.serve(request, std::move(payload));
       });
   here->on_call<protocol::CopyBeginRequest>(
       router, method::kBeginCopy, [](Impl& there, protocol::CopyBeginRequest request, Buffer) {
