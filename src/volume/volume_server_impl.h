@@ -69,12 +69,12 @@ struct VolumeServer::Impl final : ClientHost {
   Task<bool> is_voter(coordination::Client& client, const protocol::VolumeRecord& record,
                       Uuid replica) const;
   Task<void> leave_volume(coordination::Client& client, protocol::VolumeRecord record);
-  Task<void> clear_for_successor(coordination::Client& client, protocol::VolumeRecord record,
+  Task<bool> clear_for_successor(coordination::Client& client, protocol::VolumeRecord record,
                                  protocol::ReplicaRecord self);
   Task<void> check_not_wiped(coordination::Client& client, const protocol::VolumeRecord& record,
                              const protocol::ReplicaRecord& self, std::string directory);
-  Task<void> remove_replica(coordination::Client& client, protocol::VolumeRecord record);
-  Task<void> check_newest(coordination::Client& client, protocol::VolumeRecord record) const;
+  Task<bool> remove_replica(coordination::Client& client, protocol::VolumeRecord record);
+  Task<bool> is_newest(coordination::Client& client, protocol::VolumeRecord record) const;
   std::optional<protocol::ReplicaRecord> own_replica(const protocol::VolumeRecord& record) const;
   std::string marker(const protocol::VolumeRecord& record,
                      const protocol::ReplicaRecord& self) const;

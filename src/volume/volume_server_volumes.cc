@@ -145,7 +145,8 @@ Task<void> VolumeServer::Impl::reconcile(coordination::Client& from,
     co_await leave_volume(from, std::move(record));
     co_return;
   }
-  co_await clear_for_successor(from, record, *self);
+  const bool clear = co_await clear_for_successor(from, record, *self);
+  if (!clear) co_return;
   const auto open = replicas.find(record.id);
   const auto trouble = troubles.find(record.id);
   const bool unusable = trouble != troubles.end() && trouble->second.replica == self->replica;
@@ -198,13 +199,14 @@ Task<void> VolumeServer::Impl::leave_volume(coordination::Client& from,
 // Makes room for the replica that this server is to keep. An open one of another name is of a move
 // that was undone, or is the unusable one that is replaced here. And a replica that is to take the
 // place of another begins empty: what is here of the volume is of one that was replaced before.
-Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
+// False as remove_replica.
+Task<bool> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
                                                    protocol::VolumeRecord record,
                                                    protocol::ReplicaRecord self) {
   const auto open = replicas.find(record.id);
   if (open != replicas.end()) {
     const Uuid own = open->second->self().replica;
-    if (own == self.replica) co_return;
+    if (own == self.replica) co_return true;
     const bool listed =
         std::any_of(record.replicas.begin(), record.replicas.end(),
                     [&](const protocol::ReplicaRecord& one) { return one.replica == own; });
@@ -213,17 +215,17 @@ Task<void> VolumeServer::Impl::clear_for_successor(coordination::Client& from,
     if (stays) {
       seams.log.error("volumeserver.replica_is_sound", {{"volume", record.name}},
                       "it is to be replaced on this server by a new one; it stays");
-      co_return;
+      co_return true;
     }
-    co_await remove_replica(from, std::move(record));
-    co_return;
+    co_return co_await remove_replica(from, std::move(record));
   }
-  if (self.replica != record.move_to) co_return;
+  if (self.replica != record.move_to) co_return true;
   const auto trouble = troubles.find(record.id);
-  if (trouble != troubles.end() && trouble->second.replica == self.replica) co_return;
+  if (trouble != troubles.end() && trouble->second.replica == self.replica) co_return true;
   co_await from.sync();
   const auto marked = co_await from.get(marker(record, self));
-  if (!marked) co_await remove_replica(from, std::move(record));
+  if (marked) co_return true;
+  co_return co_await remove_replica(from, std::move(record));
 }
 
 std::string VolumeServer::Impl::marker(const protocol::VolumeRecord& record,
@@ -305,23 +307,30 @@ Task<void> VolumeServer::Impl::open_replica(coordination::Client& from,
   if (client == &from && !stopping) kept.begin(from);
 }
 
-// A server of coordination may be behind: what it tells is as good as any for opening a replica,
-// but no reason to delete one.
-Task<void> VolumeServer::Impl::check_newest(coordination::Client& from,
-                                            protocol::VolumeRecord record) const {
+Task<bool> VolumeServer::Impl::is_newest(coordination::Client& from,
+                                         protocol::VolumeRecord record) const {
   co_await from.sync();
   const auto node = co_await from.get(protocol::paths::volume(options.domain, record.name));
-  if (node && protocol::VolumeRecord::from_json(node->data).to_json() == record.to_json()) {
-    co_return;
-  }
-  throw Error(Code::unavailable, "the record of volume {} has changed", record.name);
+  if (!node) co_return false;
+  co_return protocol::VolumeRecord::from_json(node->data).to_json() == record.to_json();
 }
 
-Task<void> VolumeServer::Impl::remove_replica(coordination::Client& from,
+// A server of coordination may be behind: what it tells is as good as any for opening a replica,
+// but no reason to delete one, unless the volume is being removed, which nobody takes back. False:
+// the record is not the newest; it is read again.
+Task<bool> VolumeServer::Impl::remove_replica(coordination::Client& from,
                                               protocol::VolumeRecord record) {
   const std::string directory = replicas_directory + "/" + record.id.to_string();
   const bool there = co_await seams.files->exists(directory);
-  if (there || replicas.contains(record.id)) co_await check_newest(from, record);
+  bool newest = true;
+  if (!record.removing && (there || replicas.contains(record.id))) {
+    newest = co_await is_newest(from, record);
+  }
+  if (!newest) {
+    stale.insert(record.name);
+    changed.set();
+    co_return false;
+  }
   const auto found = replicas.find(record.id);
   if (found != replicas.end()) {
     std::unique_ptr<Replica> leaving = std::move(found->second);
@@ -329,10 +338,11 @@ Task<void> VolumeServer::Impl::remove_replica(coordination::Client& from,
     co_await leaving->stop();
   }
   troubles.erase(record.id);
-  if (!there) co_return;
+  if (!there) co_return true;
   co_await seams.files->remove_tree(directory);
   co_await seams.files->sync_directory(replicas_directory);
   seams.log.info("replica.removed", {{"volume", record.name}});
+  co_return true;
 }
 
 // Directories of volumes that the domain no longer has, removed while this server was away. They
