@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`./dev bench --neighbour`: what a greedy volume does to a modest one beside it.
 
-Two volumes on the same three servers, whose leaders are at the same one. The modest one is asked
+Two volumes on the same three servers. The modest one is asked
 for 4 KiB at random places, one at a time, so many times a second, half of them writes. The greedy
 one is written 4 KiB at random places, 32 at a time, as fast as it goes; then again within a limit
 of requests a second. Shown: the modest one's latencies alone, beside the greedy one, and beside the
