@@ -15,7 +15,7 @@ constexpr std::size_t kMinCachePages = 16;
 // A scan of more pages than this reads around the cache, so as not to flush it.
 constexpr std::uint64_t kScanThroughCache = 4;
 constexpr std::uint64_t kScanPages = 256;  // read at once by a scan
-constexpr std::size_t kWritePages = 256;   // written at once by a checkpoint
+constexpr std::size_t kWritePages = 256;   // written and synced at once by a checkpoint
 constexpr std::size_t kConcurrentWrites = 4;
 
 std::uint64_t pages_for(std::uint64_t blocks) {
@@ -298,26 +298,33 @@ runtime::Task<void> Table::write_run(std::uint64_t first_page, Buffer bytes) {
   co_await file_->write(first_page * kBlockSize, bytes.view());
 }
 
-runtime::Task<void> Table::write(Snapshot snapshot) {
-  // Runs of neighbouring pages, as [first, end) in snapshot.pages.
+runtime::Task<void> Table::write_some(std::span<const SnapshotPage> pages) {
+  // Runs of neighbouring pages, as [first, end) in `pages`.
   std::vector<std::pair<std::size_t, std::size_t>> runs;
-  for (std::size_t i = 0; i < snapshot.pages.size(); ++i) {
-    const bool follows = !runs.empty() && i - runs.back().first < kWritePages &&
-                         snapshot.pages[i].first == snapshot.pages[i - 1].first + 1;
+  for (std::size_t i = 0; i < pages.size(); ++i) {
+    const bool follows = !runs.empty() && pages[i].first == pages[i - 1].first + 1;
     if (!follows) runs.emplace_back(i, i);
     runs.back().second = i + 1;
   }
-  const auto write_one = [this, &runs, &snapshot](std::size_t index) {
+  const auto write_one = [this, &runs, pages](std::size_t index) {
     const auto [begin, end] = runs[index];
     Buffer bytes = Buffer::allocate((end - begin) * kBlockSize);
     for (std::size_t i = begin; i < end; ++i) {
-      std::memcpy(bytes.mutable_data() + (i - begin) * kBlockSize,
-                  snapshot.pages[i].second->entries.data(), kBlockSize);
+      std::memcpy(bytes.mutable_data() + (i - begin) * kBlockSize, pages[i].second->entries.data(),
+                  kBlockSize);
     }
-    return write_run(snapshot.pages[begin].first, std::move(bytes));
+    return write_run(pages[begin].first, std::move(bytes));
   };
   co_await run_concurrently(loop_, runs.size(), kConcurrentWrites, write_one);
-  co_await file_->sync();
+}
+
+runtime::Task<void> Table::write(Snapshot snapshot) {
+  // Little by little: a journal on the same disk waits behind what is synced at once.
+  const std::span<const SnapshotPage> all(snapshot.pages);
+  for (std::size_t at = 0; at < all.size(); at += kWritePages) {
+    co_await write_some(all.subspan(at, std::min(kWritePages, all.size() - at)));
+    co_await file_->sync();
+  }
   for (const auto& [page, content] : snapshot.pages) {
     Slot& slot = slots_.at(page);
     if (!slot.frozen) continue;  // changed since: dirty again

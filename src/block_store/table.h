@@ -91,8 +91,9 @@ class Table {
   std::size_t bytes_in_memory() const { return slots_.size() * kBlockSize; }
 
   // The changed pages as they are now; later changes go to copies of them.
+  using SnapshotPage = std::pair<std::uint64_t, std::shared_ptr<const Page>>;
   struct Snapshot {
-    std::vector<std::pair<std::uint64_t, std::shared_ptr<const Page>>> pages;
+    std::vector<SnapshotPage> pages;
   };
   // One snapshot at a time: until write() has returned.
   Snapshot freeze();
@@ -128,6 +129,7 @@ class Table {
   bool all_cached(PageRange pages) const;
   std::shared_ptr<const Page> current_page(std::uint64_t page, const Buffer& read,
                                            std::size_t index) const;
+  runtime::Task<void> write_some(std::span<const SnapshotPage> pages);
   runtime::Task<void> write_run(std::uint64_t first_page, Buffer bytes);
 
   runtime::Loop& loop_;

@@ -205,6 +205,10 @@ struct Journal::Impl {
     return usable + free >= bytes;
   }
 
+  std::uint64_t margin() const {
+    return std::min<std::uint64_t>(kUnreservedBytes, options.max_batch_bytes);
+  }
+
   Task<void> ensure_spares(std::size_t count) {
     const runtime::Mutex::Holder holder = co_await preparing.lock();
     while (spares.size() < count) {
@@ -228,8 +232,7 @@ struct Journal::Impl {
       throw Error(Code::too_large, "{} bytes of journal asked for, at most {} at once", bytes,
                   limit);
     }
-    const std::uint64_t margin = std::min<std::uint64_t>(kUnreservedBytes, options.max_batch_bytes);
-    while (!has_space(std::min(reserved + more, limit) + margin)) {
+    while (!has_space(std::min(reserved + more, limit) + margin())) {
       co_await ensure_spares(spares.size() + 1);
       check_usable();
     }
@@ -417,6 +420,12 @@ struct Journal::Impl {
     return bytes;
   }
 
+  std::uint64_t bytes_spare() const {
+    std::uint64_t bytes = 0;
+    for (const auto& spare : spares) bytes += spare->bytes;
+    return bytes;
+  }
+
   Task<void> trim_through(Op op, std::uint64_t keep_bytes, std::uint64_t spare_bytes) {
     check_usable();
     const runtime::Mutex::Holder holder = co_await layout.lock();
@@ -430,15 +439,32 @@ struct Journal::Impl {
       co_await give_up(std::move(freed), index.base().op, spare_bytes);
       change.done();
     }
+    co_await give_up_spares(spare_bytes);
+  }
+
+  // Those above that size, but for what reserve() has promised. They are none of the journal's: one
+  // that a crash brings back is a spare again.
+  Task<void> give_up_spares(std::uint64_t spare_bytes) {
+    while (spares.size() > most_spares(spare_bytes)) {
+      std::shared_ptr<Segment> last = std::move(spares.back());
+      spares.pop_back();
+      if (!has_space(reserved + margin())) {
+        spares.push_back(std::move(last));
+        co_return;
+      }
+      co_await files.remove(last->path);
+    }
+  }
+
+  std::size_t most_spares(std::uint64_t bytes) const {
+    return std::clamp<std::uint64_t>(bytes / options.segment_bytes, 1, kMaxSpares);
   }
 
   // Makes a spare of a segment with entries up to `last`, which has left the journal, or removes
   // it.
   Task<void> give_up(std::shared_ptr<Segment> segment, Op last, std::uint64_t spare_bytes) {
     const bool being_read = segment.use_count() > 1;
-    const std::uint64_t most =
-        std::clamp<std::uint64_t>(spare_bytes / segment->bytes, 1, kMaxSpares);
-    if (!segment->recyclable || being_read || spares.size() >= most) {
+    if (!segment->recyclable || being_read || spares.size() >= most_spares(spare_bytes)) {
       co_await remove_segment(files, directory, segment->path);
     } else {
       co_await make_spare(*segment, volume, last);
@@ -595,6 +621,9 @@ Op Journal::highest_commit_hint() const {
 
 std::uint64_t Journal::bytes_kept() const {
   return impl_->bytes_kept();
+}
+std::uint64_t Journal::bytes_spare() const {
+  return impl_->bytes_spare();
 }
 
 Task<void> Journal::append(EntryBatch batch) {

@@ -66,6 +66,8 @@ class Journal {
   Op highest_commit_hint() const;
   // Of the segments' content, padding included.
   std::uint64_t bytes_kept() const;
+  // Of files that are ready for entries to come.
+  std::uint64_t bytes_spare() const;
 
   // Appends; returns once the batch is on stable storage. One append or truncation at a time.
   // REQUIRES: the first entry follows last() in op and chain; bytes within max_batch_bytes. On
@@ -90,7 +92,8 @@ class Journal {
 
   // Drops whole segments that hold only entries up to `op`, the oldest first, as long as
   // `keep_bytes` of the rest stay (as bytes_kept() counts). Also beside other calls.
-  // Of what goes, some files stay for another life: of `spare_bytes` at most, but one.
+  // Of what goes, some files stay for another life, with those that are ready for it already: of
+  // `spare_bytes` at most, but one.
   runtime::Task<void> trim_through(Op op, std::uint64_t keep_bytes = 0,
                                    std::uint64_t spare_bytes = UINT64_MAX);
 

@@ -348,6 +348,31 @@ TEST(JournalRecycling, NoMoreThanSomeSegmentsAreKeptForIt) {
   world.check();
 }
 
+TEST(JournalRecycling, SparesThatAreWantedNoMoreGoButForWhatIsPromised) {
+  World world;
+  world.create();
+  world.open();
+  fill_segments(world, 6);
+  const Op last = world.journal().last().op;
+  world.trim_through(last.value());
+  const std::uint64_t before = world.journal().bytes_spare();
+  constexpr int kPromised = 5;
+  for (int i = 0; i < kPromised; ++i) world.reserve(4 * kBlockSize + 200);
+  world.run(world.journal().trim_through(world.journal().base().op, 0, 0));
+  EXPECT_LT(world.journal().bytes_spare(), before);
+  EXPECT_GT(world.journal().bytes_spare(), kSmall.segment_bytes);
+  world.disk().limit(1);
+  for (int i = 0; i < kPromised; ++i) world.append({{4 * kBlockSize}});
+  world.check();
+  world.reopen();  // nothing is promised any more
+  world.run(world.journal().trim_through(world.journal().base().op, 0, 0));
+  EXPECT_LE(world.journal().bytes_spare(), kSmall.segment_bytes);
+  world.append({kWrite});
+  world.check();
+  world.reopen();
+  world.check();
+}
+
 TEST(JournalRecycling, SparesServeReservationsOnAFullDisk) {
   World world;
   world.create();

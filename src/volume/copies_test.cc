@@ -130,6 +130,23 @@ TEST_F(Copies, AreNotNeededWithinTheRetention) {
   run(client->close());
 }
 
+TEST_F(Copies, AJournalThatNobodyWritesToGivesUpItsSpares) {
+  run(change_property("journal.retention_bytes", "33554432"));
+  const auto client = attach(leader());
+  for (int i = 0; i < 4; ++i) change(*client, 0, 2 * kMiB, 1);
+  std::vector<std::uint64_t> busy;
+  for (std::size_t at = 0; at < 3; ++at) busy.push_back(journal_bytes(at));
+  loop_.advance(70s);
+  for (std::size_t at = 0; at < 3; ++at) {
+    EXPECT_LE(journal_bytes(at) + 16 * kMiB, busy[at]) << at;
+    EXPECT_GE(journal_bytes(at), 32 * kMiB) << at;
+  }
+  change(*client, 0, 2 * kMiB, 2);
+  wait_converged();
+  expect_same_blocks();
+  run(client->close());
+}
+
 TEST_F(Copies, KeepToTheirRateAndFollowItsChange) {
   run(set_property("sync.bytes_per_second", "1048576"));
   const std::size_t leading = leader();

@@ -34,6 +34,7 @@ Replica::Impl::Impl(Seams seams_, Shared shared_, protocol::VolumeRecord volume_
       sessions(volume.access),
       log_work(loop()),
       journal_access(loop()),
+      last_append(loop().now()),
       apply_work(loop()),
       hold_tick(*shared.ticks,
                 [this] {

@@ -96,6 +96,7 @@ struct Replica::Impl {
   bool checkpoint_due() const;
   Task<void> checkpoint(runtime::Mutex::Holder superblock);
   Task<void> trim_journal();
+  bool journal_idle() const;
   bool trim_due() const;
   Task<void> trim_in_background();
   void keep_house();
@@ -221,6 +222,7 @@ struct Replica::Impl {
   std::size_t unwritten_bytes = 0;     // of entries in `log_queue`, or being written
   runtime::Mutex journal_access;       // append, truncate, reset exclude each other
   std::uint64_t bytes_since_trim = 0;  // appended
+  runtime::Time last_append;           // or when this replica was opened
 
   // Entries in memory that are not applied yet, or were written just now.
   std::deque<replication::Batch> recent_batches;

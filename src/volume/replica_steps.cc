@@ -15,6 +15,8 @@ constexpr std::uint64_t kHeldOps = 64;
 constexpr std::size_t kHeldBytes = 256 << 10;
 constexpr runtime::Duration kHoldLook = std::chrono::milliseconds(10);
 constexpr std::size_t kMaxDirtyTable = 32 << 20;
+// An idle journal: nobody has written to it for so long.
+constexpr runtime::Duration kJournalIdle = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -197,6 +199,7 @@ Task<void> Replica::Impl::write_log() {
         co_await journal->append(*write->batch);
         bytes_since_checkpoint += write->batch->bytes.size();
         bytes_since_trim += write->batch->bytes.size();
+        last_append = loop().now();
         // Little by little, so that what is freed is what comes next.
         if (bytes_since_trim >= options.journal.segment_bytes && !stopping && !trimming) {
           tasks.spawn(trim_in_background());
@@ -432,7 +435,8 @@ Task<void> Replica::Impl::trim_journal() {
   bytes_since_trim = 0;
   const Op before = journal->base().op;
   const std::uint64_t retention = seams.properties->get(properties::kJournalRetention);
-  co_await journal->trim_through(pinned(store->checkpoint_op()), retention, retention);
+  const std::uint64_t spare = journal_idle() ? 0 : retention;
+  co_await journal->trim_through(pinned(store->checkpoint_op()), retention, spare);
   if (journal->base().op > before) group->log_trimmed(journal->base().op);
 }
 
@@ -449,9 +453,15 @@ void Replica::Impl::keep_house() {
   if (trim_due()) tasks.spawn(trim_in_background());
 }
 
-// Whether something lies below the checkpoint that need not be kept.
+// Nobody writes to the volume: its disk space is for those that are written to.
+bool Replica::Impl::journal_idle() const {
+  return loop().now() - last_append >= kJournalIdle;
+}
+
+// Whether something lies below the checkpoint, or is ready for entries, that need not be kept.
 bool Replica::Impl::trim_due() const {
   if (!trouble.empty() || apply_blocked || trimming) return false;
+  if (journal_idle() && journal->bytes_spare() > options.journal.segment_bytes) return true;
   return journal->base().op < store->checkpoint_op() &&
          journal->bytes_kept() > seams.properties->get(properties::kJournalRetention);
 }
