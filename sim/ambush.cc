@@ -39,10 +39,33 @@ runtime::Duration Ambushes::up_to(runtime::Duration most) {
   return runtime::Duration(random_.below(static_cast<std::uint64_t>(most.count())));
 }
 
+// What the moment is best for.
+void Ambushes::aim(Strike& strike, Moment moment) {
+  switch (moment) {
+    case Moment::probes:  // who asks, or is answered, is about to write to coordination
+    case Moment::configures:
+      strike.sender = true;
+      strike.deed = Deed::uncoordinated;
+      break;
+    case Moment::sealed:
+    case Moment::in_step:
+      strike.sender = false;
+      strike.deed = Deed::uncoordinated;
+      break;
+    case Moment::appends:  // a leader at work: whether it goes on serving reads
+      strike.sender = true;
+      strike.deed = Deed::island;
+      break;
+    default:
+      break;
+  }
+}
+
 Ambushes::Strike Ambushes::draw_strike(Moment moment) {
   Strike one;
   one.sender = random_.below(2) == 0 && moment != Moment::named;  // few are: most name themselves
   one.deed = static_cast<Deed>(random_.below(kDeeds));
+  if (random_.below(4) == 0) aim(one, moment);
   const bool at_once = random_.below(2) == 0;
   one.after = up_to(at_once ? 2ms : 80ms);
   const bool is_short = random_.below(2) == 0;

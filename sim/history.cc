@@ -26,7 +26,8 @@ std::string text(const Cluster& cluster) {
 }
 
 // Forward zones: the value was certainly there from low to high, so no two overlap; a backward zone
-// inside a forward one has no place for its write.
+// inside a forward one has no place for its write. At its very beginning it has: what ends and what
+// begins at one instant may be in any order.
 std::optional<std::string> conflict(std::vector<Cluster> clusters) {
   std::sort(clusters.begin(), clusters.end(),
             [](const Cluster& a, const Cluster& b) { return a.low() < b.low(); });
@@ -34,7 +35,8 @@ std::optional<std::string> conflict(std::vector<Cluster> clusters) {
   for (const Cluster& cluster : clusters) {
     if (forward != nullptr) {
       const bool overlap = cluster.forward() && cluster.low() < forward->high();
-      const bool inside = !cluster.forward() && cluster.high() < forward->high();
+      const bool inside =
+          !cluster.forward() && cluster.low() > forward->low() && cluster.high() < forward->high();
       if (overlap || inside) return text(*forward) + " and " + text(cluster);
     }
     if (cluster.forward() && (forward == nullptr || cluster.high() > forward->high())) {

@@ -50,6 +50,15 @@ TEST(History, ConcurrentOperationsMayGoEitherWay) {
   EXPECT_EQ(history.violation(), std::nullopt);
 }
 
+TEST(History, WhatBeginsAsAnotherEndsMayComeBeforeIt) {
+  History history;
+  history.write_ends(history.write_begins(1, 7, 1ns), 5ns);
+  history.write_ends(history.write_begins(1, 8, 2ns), 5ns);
+  history.read(1, 7, 5ns, 6ns);
+  history.read(1, 8, 7ns, 8ns);
+  EXPECT_EQ(history.violation(), std::nullopt);
+}
+
 TEST(History, AWriteOfUnknownOutcomeMayHappenLaterOrNever) {
   History history;
   history.write_begins(1, 7, 1ns);
