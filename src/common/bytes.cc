@@ -70,18 +70,24 @@ class Buffer::Block::Cache {
   // nullptr if there is none.
   Block* take(std::size_t capacity) {
     if (capacity > kLargestKept) return nullptr;
-    Block*& first = free_[class_of(capacity)];
+    const std::size_t of = class_of(capacity);
+    wanted_[of] = ++takes_;
+    Block*& first = free_[of];
     if (first == nullptr) return nullptr;
     Block* const block = std::exchange(first, first->next);
     kept(capacity) -= capacity;
     return block;
   }
 
-  // False if it is one too many.
+  // False if it is one too many. In the place of sizes that nobody has wanted for longer.
   bool give(Block* block) {
     const std::size_t capacity = block->size;
     if (kIsAddressSanitized || capacity > kLargestKept) return false;
-    if (kept(capacity) + capacity > (is_small(capacity) ? kMostSmall : kMostLarge)) return false;
+    while (kept(capacity) + capacity > (is_small(capacity) ? kMostSmall : kMostLarge)) {
+      Block* const other = take_longest_unwanted(block);
+      if (other == nullptr) return false;
+      release(other);
+    }
     kept(capacity) += capacity;
     Block*& first = free_[class_of(capacity)];
     block->next = std::exchange(first, block);
@@ -101,11 +107,27 @@ class Buffer::Block::Cache {
   static constexpr std::size_t kClasses = 40;
 
   static bool is_small(std::size_t capacity) { return capacity <= 64 << 10; }
+
+  // One that counts as `block` does and whose size was wanted longer ago; nullptr if there is none.
+  Block* take_longest_unwanted(const Block* block) {
+    std::size_t found = class_of(block->size);
+    for (std::size_t of = 0; of < kClasses; ++of) {
+      const bool kin = free_[of] != nullptr && is_small(free_[of]->size) == is_small(block->size);
+      if (kin && wanted_[of] < wanted_[found]) found = of;
+    }
+    if (found == class_of(block->size)) return nullptr;
+    Block* const other = free_[found];
+    free_[found] = other->next;
+    kept(other->size) -= other->size;
+    return other;
+  }
   std::size_t& kept(std::size_t capacity) { return is_small(capacity) ? small_ : large_; }
 
   inline static thread_local bool is_gone = false;
 
   std::array<Block*, kClasses> free_{};
+  std::array<std::uint64_t, kClasses> wanted_{};  // the number of the last take
+  std::uint64_t takes_ = 0;
   std::size_t small_ = 0;
   std::size_t large_ = 0;
 };
