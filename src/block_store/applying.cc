@@ -143,9 +143,12 @@ runtime::Task<void> BlockStore::Impl::pin_pages(const EntryHeader& header, Pinne
     }
   }
   for (std::uint64_t page : needed) {
-    if (pages.contains(page)) continue;
-    Table::Pin pinned = co_await table.pin(page);
-    pages.emplace(page, std::move(pinned));
+    auto found = pages.find(page);
+    if (found == pages.end()) {
+      Table::Pin pinned = co_await table.pin(page);
+      found = pages.emplace(page, std::move(pinned)).first;
+    }
+    found->second.prefetch(std::max<BlockNumber>(range.first, page * kEntriesPerPage));
   }
 }
 

@@ -138,6 +138,10 @@ const RawEntry& Table::Pin::get(BlockNumber block) const {
   return slot_->page->entries[block % kEntriesPerPage];
 }
 
+void Table::Pin::prefetch(BlockNumber block) const {
+  __builtin_prefetch(&slot_->page->entries[block % kEntriesPerPage], /*rw=*/1);
+}
+
 void Table::Pin::set(const BlockVersion& version) {
   DATOM_CHECK(page_of(version.block) == page_);
   table_->make_writable(page_, *slot_);

@@ -70,6 +70,8 @@ class Table {
     ~Pin();
 
     const RawEntry& get(BlockNumber block) const;
+    // get() comes soon: of many entries that are far apart in memory, all are fetched at a time.
+    void prefetch(BlockNumber block) const;
     void set(const BlockVersion& version);
 
    private:
