@@ -91,8 +91,9 @@ void Chaos::plan(runtime::Duration full, runtime::Duration part) {
   });
   Plan all = of(FaultClass::crash_of_all);
   all.times(faults_.crashes_of_all, [&](runtime::Duration when, bool happens) {
+    const runtime::Duration most = all.below(2) == 0 ? 300ms : 2s;
     for (std::size_t at = 0; at < domain_.servers.size(); ++at) {
-      spawn(happens, crash(when, at, all.up_to(2s), linger()));
+      spawn(happens, crash(when, at, all.up_to(most), linger()));
     }
   });
   Plan stands = of(FaultClass::freeze);
