@@ -96,7 +96,7 @@ CachedBlocks::~CachedBlocks() {
   for (const auto& [number, page] : pages_) numbers.push_back(number);
   std::sort(numbers.begin(), numbers.end());
   for (const std::uint64_t number : numbers) {
-    for (const SlotNumber slot : pages_.at(number)->slots) {
+    for (const SlotNumber slot : pages_.at(number).slots) {
       if (slot != kNone) cache_->give_back(slot);
     }
   }
@@ -104,14 +104,7 @@ CachedBlocks::~CachedBlocks() {
 
 CachedBlocks::SlotNumber CachedBlocks::find(BlockNumber block) const {
   const auto page = pages_.find(block / kBlocksPerPage);
-  return page == pages_.end() ? kNone : page->second->slots[block % kBlocksPerPage];
-}
-
-bool CachedBlocks::holds(BlockRange range) const {
-  for (BlockNumber block = range.first; block < range.end; ++block) {
-    if (find(block) == kNone) return false;
-  }
-  return true;
+  return page == pages_.end() ? kNone : page->second.slots[block % kBlocksPerPage];
 }
 
 bool CachedBlocks::copy(BlockNumber block, MutableBytes into) {
@@ -130,10 +123,9 @@ void CachedBlocks::put(BlockNumber block, ByteView content) {
     const std::optional<SlotNumber> taken = cache_->take(*this, block);
     if (!taken) return;
     slot = *taken;
-    std::unique_ptr<Page>& page = pages_[block / kBlocksPerPage];
-    if (page == nullptr) page = std::make_unique<Page>();
-    page->slots[block % kBlocksPerPage] = slot;
-    ++page->used;
+    Page& page = pages_[block / kBlocksPerPage];
+    page.slots[block % kBlocksPerPage] = slot;
+    ++page.used;
   }
   std::memcpy(cache_->content(slot).data(), content.data(), kBlockSize);
 }
@@ -151,8 +143,8 @@ void CachedBlocks::forget(BlockNumber block) {
 
 void CachedBlocks::erase(BlockNumber block) {
   const auto page = pages_.find(block / kBlocksPerPage);
-  page->second->slots[block % kBlocksPerPage] = kNone;
-  if (--page->second->used == 0) pages_.erase(page);
+  page->second.slots[block % kBlocksPerPage] = kNone;
+  if (--page->second.used == 0) pages_.erase(page);
 }
 
 }  // namespace datom::block_store

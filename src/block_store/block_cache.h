@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <unordered_map>
 #include <vector>
@@ -69,8 +68,6 @@ class CachedBlocks {
   CachedBlocks(const CachedBlocks&) = delete;
   CachedBlocks& operator=(const CachedBlocks&) = delete;
 
-  // Whether every block of the range is here.
-  bool holds(BlockRange range) const;
   // Copies a block; false if it is not here. REQUIRES: `into` has kBlockSize.
   bool copy(BlockNumber block, MutableBytes into);
   // Keeps the content of a block, if any may be kept: instead of what is here, if anything is.
@@ -96,7 +93,7 @@ class CachedBlocks {
   void erase(BlockNumber block);  // from the pages; the slot is the cache's
 
   BlockCache* cache_;
-  std::unordered_map<std::uint64_t, std::unique_ptr<Page>> pages_;  // by block / kBlocksPerPage
+  std::unordered_map<std::uint64_t, Page> pages_;  // by block / kBlocksPerPage
 };
 
 }  // namespace datom::block_store

@@ -70,11 +70,10 @@ runtime::Task<Buffer> BlockStore::Impl::read(std::uint64_t offset, std::uint64_t
 
 // nullopt where not all of it is in memory.
 std::optional<Buffer> BlockStore::Impl::read_cached(BlockRange range) {
-  if (!cached.holds(range)) return std::nullopt;
   Buffer content = Buffer::allocate((range.end - range.first) * kBlockSize);
   for (BlockNumber block = range.first; block < range.end; ++block) {
-    cached.copy(block,
-                content.mutable_view().subspan((block - range.first) * kBlockSize, kBlockSize));
+    const std::uint64_t at = (block - range.first) * kBlockSize;
+    if (!cached.copy(block, content.mutable_view().subspan(at, kBlockSize))) return std::nullopt;
   }
   return content;
 }
