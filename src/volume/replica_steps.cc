@@ -13,7 +13,7 @@ constexpr std::size_t kApplyBytes = 4 << 20;
 // What is committed is applied when there is that much of it, or at the second look at the same.
 constexpr std::uint64_t kHeldOps = 64;
 constexpr std::size_t kHeldBytes = 256 << 10;
-constexpr runtime::Duration kHoldLook = std::chrono::milliseconds(10);
+constexpr runtime::Duration kHoldLook = std::chrono::milliseconds(20);
 constexpr std::size_t kMaxDirtyTable = 32 << 20;
 // An idle journal: nobody has written to it for so long.
 constexpr runtime::Duration kJournalIdle = std::chrono::seconds(60);

@@ -54,7 +54,7 @@ TEST_F(Volume, AppliesSmallWritesSomeAtATimeUnlessSomebodyReadsTheirBlocks) {
   for (std::uint64_t i = 0; i < 100; ++i) write(*client, i * kBlockSize, filled(kBlockSize, i));
   EXPECT_GT(status(at).applied_op(), before);
   write(*client, kBlockSize, filled(kBlockSize, 4));
-  loop_.advance(50ms);
+  loop_.advance(100ms);
   EXPECT_EQ(status(at).applied_op(), status(at).last_op());
 
   write(*client, kBlockSize, filled(kBlockSize, 5));
