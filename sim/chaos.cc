@@ -17,6 +17,7 @@ namespace {
 const std::string kData = "/layers/0/data";
 const std::string kTable = "/layers/0/table";
 constexpr std::uint64_t kSector = 512;
+constexpr std::uint64_t kTableEntryBytes = 16;
 constexpr std::uint64_t kSlot = block_store::kSuperblockSlotBytes;
 }  // namespace
 
@@ -186,6 +187,10 @@ void Chaos::plan_disks(runtime::Duration full, runtime::Duration part) {
   flips.times(faults_.bit_flips, [&](runtime::Duration when, bool happens) {
     spawn(happens, flip(when, flips.below(kBlocks * kBlockSize * 8)));
   });
+  Plan entries = of(FaultClass::table_flip);
+  entries.times(faults_.table_flips, [&](runtime::Duration when, bool happens) {
+    spawn(happens, flip_entry(when, entries.below(kBlocks * kTableEntryBytes * 8)));
+  });
   Plan journal = of(FaultClass::journal_flip);
   journal.times(faults_.journal_flips, [&](runtime::Duration when, bool happens) {
     const std::uint64_t which = journal.below(3);
@@ -228,6 +233,18 @@ Task<void> Chaos::flip(runtime::Duration when, std::uint64_t place) {
   const std::uint64_t size = co_await server.disk().size_of(path);
   if (byte >= size) co_return;
   verdict_.count("disk: bit flipped");
+  server.disk().flip_bit(path, byte, static_cast<int>(place % 8));
+}
+
+// What a process has read of the table stays in its memory: it shows at the next start.
+Task<void> Chaos::flip_entry(runtime::Duration when, std::uint64_t place) {
+  co_await domain_.pause(when);
+  Server& server = *domain_.servers[damaged_];
+  const std::string path = server.replica_directory() + kTable;
+  const std::uint64_t size = co_await server.disk().size_of(path);
+  const std::uint64_t byte = place / 8;
+  if (byte >= size) co_return;
+  verdict_.count("disk: table bit flipped");
   server.disk().flip_bit(path, byte, static_cast<int>(place % 8));
 }
 

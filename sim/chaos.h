@@ -46,6 +46,7 @@ class Chaos {
                              std::string path);
   runtime::Task<void> damage(runtime::Duration when, DiskFault fault);
   runtime::Task<void> flip(runtime::Duration when, std::uint64_t place);
+  runtime::Task<void> flip_entry(runtime::Duration when, std::uint64_t place);
   runtime::Task<void> flip_journal(runtime::Duration when, bool newest, std::uint64_t place);
   runtime::Task<void> rot_journal(runtime::Duration when, std::uint64_t place);
   runtime::Task<void> rot_journal_now();

@@ -25,6 +25,7 @@ constexpr std::array<std::string_view, kFaultClasses> kNames = {"loss",
                                                                 "failed_sync",
                                                                 "read_error",
                                                                 "bit_flip",
+                                                                "table_flip",
                                                                 "journal_flip",
                                                                 "superblock_flip",
                                                                 "misdirect",
@@ -113,6 +114,7 @@ Faults Faults::draw(std::uint64_t seed, const FaultSet& without) {
   faults.failed_syncs = of(FaultClass::failed_sync).some(30, 4);
   faults.read_errors = of(FaultClass::read_error).some(30, 6);
   faults.bit_flips = of(FaultClass::bit_flip).some(40, 30);
+  faults.table_flips = of(FaultClass::table_flip).some(30, 20);
   faults.journal_flips = of(FaultClass::journal_flip).some(35, 6);
   faults.superblock_flips = of(FaultClass::superblock_flip).some(35, 6);
   faults.misdirections = of(FaultClass::misdirect).some(30, 10);
@@ -183,6 +185,7 @@ std::string Faults::describe() const {
   add("failed syncs", failed_syncs);
   add("read errors", read_errors);
   add("bit flips", bit_flips);
+  add("table flips", table_flips);
   add("journal flips", journal_flips);
   add("superblock flips", superblock_flips);
   add("misdirections", misdirections);

@@ -31,6 +31,7 @@ enum class FaultClass : unsigned {
   failed_sync,         // a sync or write fails: the replica must stop
   read_error,          // a read of blocks fails
   bit_flip,            // in a block at rest
+  table_flip,          // in the table of blocks at rest
   journal_flip,        // in the journal: in what is kept for others, or was written a moment ago
   superblock_flip,     // in one of the superblock's slots, while its server is down
   misdirect,           // a write or read of blocks goes elsewhere
@@ -86,6 +87,7 @@ struct Faults {
   int failed_syncs = 0;
   int read_errors = 0;
   int bit_flips = 0;
+  int table_flips = 0;
   int journal_flips = 0;
   int superblock_flips = 0;
   int misdirections = 0;

@@ -28,6 +28,8 @@ namespace datom::volume {
 
 using runtime::Task;
 
+inline constexpr std::uint64_t kTableEntryBytes = 16;  // of a block
+
 class BlockCare {
  public:
   // After the replica's files were opened.
@@ -48,6 +50,12 @@ class BlockCare {
   Task<rpc::Message> fingerprint(protocol::FingerprintRequest request);
   Task<rpc::Message> digests(protocol::DigestsRequest request);
   Task<rpc::Message> check_blocks(protocol::CheckBlocksRequest request);
+
+  // The fingerprint is another one than the leader's. A damaged table entry that was overwritten
+  // makes a count wrong, though the blocks are right: both count anew. False if that was done since
+  // the two last agreed, and they differ still: the blocks do.
+  bool count_anew();
+  void fingerprint_agrees();
 
   // Until stop().
   Task<void> scrub();
@@ -101,6 +109,7 @@ class BlockCare {
   Task<void> scrub_some();
   Task<void> end_pass();
   Task<void> pause(runtime::Duration duration);
+  Task<bool> recount();
 
   // replica_verify.cc
   struct Comparison;
@@ -109,6 +118,11 @@ class BlockCare {
   Task<void> compare_page(std::uint64_t page, Comparison& comparison);
   Task<void> check_everywhere(const protocol::VerifyRequest& request, std::uint64_t end,
                               Comparison& comparison);
+  Task<void> settle_count();
+  Task<void> count_with(std::string leader);
+  Task<void> repair_apart(std::string leader);
+  Task<void> repair_at(std::string service, block_store::BlockNumber from,
+                       block_store::BlockNumber end);
 
   Replica::Impl& replica_;
   runtime::Mutex repairing_;
@@ -121,6 +135,11 @@ class BlockCare {
   std::optional<runtime::Time> pass_begun_;
   bool all_sound_ = true;  // in this pass, as far as it has come
   int scrub_retries_ = 0;
+  runtime::Mutex recounting_;
+  runtime::Timer count_timer_;
+  bool counting_ = false;
+  bool counted_anew_ = false;
+  int differences_ = 0;  // since then
   std::uint64_t scrubbed_at_ = 0;
   std::uint64_t repaired_blocks_ = 0;
 

@@ -51,7 +51,9 @@ BlockCare::BlockCare(Replica::Impl& replica)
     : replica_(replica),
       repairing_(replica.loop()),
       whole_from_(replica.journal->last().op),
-      timer_(replica.loop()) {
+      timer_(replica.loop()),
+      recounting_(replica.loop()),
+      count_timer_(replica.loop()) {
   telemetry::Metrics& metrics = *replica.seams.metrics;
   const telemetry::Labels labels = {{"service", replica.options.service},
                                     {"volume", replica.volume.name}};

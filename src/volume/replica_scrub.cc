@@ -18,7 +18,6 @@ constexpr runtime::Duration kPassInterval = std::chrono::hours(1);  // between t
 constexpr runtime::Duration kYield = std::chrono::milliseconds(10);
 constexpr int kMostYields = 50;
 constexpr int kMostRetries = 60;  // of a step while a peer cannot be asked
-constexpr std::uint64_t kTableEntryBytes = 16;
 
 }  // namespace
 
@@ -31,6 +30,7 @@ Task<void> BlockCare::pause(runtime::Duration duration) {
 void BlockCare::stop() {
   stopping_ = true;
   timer_.cancel();
+  count_timer_.cancel();
 }
 
 // Not what redo may still rewrite, nor what is being copied.
@@ -113,13 +113,21 @@ Task<void> BlockCare::end_pass() {
                                                 .count());
   scrubbed_at_gauge_->set(static_cast<double>(scrubbed_at_));
   if (!std::exchange(all_sound_, true)) co_return;
+  co_await recount();
+}
+
+// False: the count was wrong, as after a damaged entry was overwritten. If it is the table that is
+// wrong, the next comparison with the leader says so.
+Task<bool> BlockCare::recount() {
+  const runtime::Mutex::Holder turn = co_await recounting_.lock();
   const bool as_counted = co_await guarded(replica_.store->recount());
-  if (as_counted) co_return;
-  // A damaged entry that was overwritten left the count wrong. If it is the table that is wrong,
-  // the next comparison with the leader says so again.
-  replica_.log.warn("replica.recounted", {{"op", replica_.store->applied_op()}},
+  if (as_counted) co_return true;
+  const Op op = replica_.store->applied_op();
+  replica_.log.warn("replica.recounted", {{"op", op}},
                     "the block table did not come to the fingerprint that was counted");
+  replica_.group->set_fingerprint(op, replica_.store->fingerprint());
   replica_.divergence_reported = false;
+  co_return false;
 }
 
 void BlockCare::fill(protocol::ReplicaStatus& status) const {

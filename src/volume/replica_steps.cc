@@ -150,7 +150,12 @@ void Replica::Impl::compare_fingerprint() {
   if (leader_fingerprint_op > store->applied_op()) return;
   const Op op = std::exchange(leader_fingerprint_op, Op(0));
   const std::optional<std::uint64_t> here = store->fingerprint_at(op);
-  if (op == Op(0) || !here || *here == leader_fingerprint || divergence_reported) return;
+  if (op == Op(0) || !here || divergence_reported) return;
+  if (*here == leader_fingerprint) {
+    care->fingerprint_agrees();
+    return;
+  }
+  if (care->count_anew()) return;  // one of the two may only have been counted wrongly
   divergence_reported = true;
   log.error("replica.divergent", {{"op", op}, {"here", *here}, {"leader", leader_fingerprint}},
             "this replica's blocks differ from the leader's");

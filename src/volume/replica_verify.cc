@@ -29,6 +29,9 @@ constexpr int kMostDifferences = 100;        // listed, of one part
 constexpr std::size_t kCheckBlocks = 256;    // read at once
 constexpr int kFingerprintTries = 5;
 constexpr int kBlockTries = 20;
+constexpr int kLateDifferences = 5;
+constexpr int kCountTries = 40;                           // a minute
+constexpr std::uint64_t kTableBytesPerSecond = 50 << 20;  // that a recount reads at least
 
 template <typename Message>
 Message parsed(const rpc::Message& from) {
@@ -93,6 +96,7 @@ Task<rpc::Message> BlockCare::fingerprint(protocol::FingerprintRequest request) 
     throw Error(Code::unavailable, "{} has applied op {}, not op {} yet", replica_.options.service,
                 replica_.store->applied_op().value(), request.op());
   }
+  if (request.recount()) co_await recount();
   const auto value = replica_.store->fingerprint_at(Op(request.op()));
   protocol::FingerprintReply reply;
   reply.set_known(value.has_value());
@@ -356,6 +360,104 @@ Task<void> BlockCare::check_everywhere(const protocol::VerifyRequest& request, s
     checking.spawn(Check::run(*this, member, question, comparison));
   }
   co_await checking.close();
+}
+
+// ---- when fingerprints differ -------------------------------------------------------------------
+
+bool BlockCare::count_anew() {
+  // What the leader said before it counted may still be on its way.
+  if (counted_anew_) return ++differences_ < kLateDifferences;
+  if (stopping_ || replica_.stopping) return true;
+  if (!std::exchange(counting_, true)) replica_.tasks.spawn(settle_count());
+  return true;
+}
+
+void BlockCare::fingerprint_agrees() {
+  counted_anew_ = false;
+  differences_ = 0;
+}
+
+// Tried again while a member cannot be asked or a block cannot be repaired, but not for ever: what
+// keeps differing is to be heard of.
+Task<void> BlockCare::settle_count() {
+  const auto over = [this] { return stopping_ || replica_.stopping || !replica_.trouble.empty(); };
+  for (int left = kCountTries; left > 0 && !over() && !counted_anew_; --left) {
+    std::string trouble;
+    try {
+      co_await count_with(replica_.group->leader());
+      counted_anew_ = true;
+    } catch (const Error& error) {
+      trouble = error.what();
+    }
+    if (trouble.empty() || over()) break;
+    replica_.log.debug("replica.count_waits", {}, trouble);
+    count_timer_.reset();
+    co_await count_timer_.sleep_for(kPatience);
+  }
+  counted_anew_ = true;
+  counting_ = false;
+}
+
+// Where the tables differ one of them may be damaged, which only the blocks show; then the sums of
+// both are those of their tables.
+Task<void> BlockCare::count_with(std::string leader) {
+  if (leader.empty() || leader == replica_.options.service) {
+    throw Error(Code::unavailable, "no other replica leads volume {}", replica_.volume.name);
+  }
+  co_await repair_apart(leader);
+  co_await recount();
+  protocol::FingerprintRequest request;
+  request.set_volume(replica_.volume.id.bytes.data(), replica_.volume.id.bytes.size());
+  request.set_recount(true);
+  const std::uint64_t table = replica_.volume.size / kBlockSize * kTableEntryBytes;
+  const auto reads = std::chrono::seconds(table / kTableBytesPerSecond);
+  co_await replica_.seams.caller->call(std::move(leader), protocol::method::kFingerprint,
+                                       message_of(request), kCheckTimeout + reads);
+}
+
+Task<void> BlockCare::repair_apart(std::string leader) {
+  const BlockNumber blocks = replica_.volume.size / kBlockSize;
+  for (BlockNumber from = 0; from < blocks; from += kPagesAtOnce * block_store::kBlocksPerDigest) {
+    protocol::DigestsRequest question;
+    question.set_volume(replica_.volume.id.bytes.data(), replica_.volume.id.bytes.size());
+    question.set_page(from / block_store::kBlocksPerDigest);
+    question.set_pages(static_cast<std::uint32_t>(kPagesAtOnce));
+    const rpc::Message answer = co_await replica_.seams.caller->call(
+        leader, protocol::method::kDigests, message_of(question), kCallTimeout);
+    const auto theirs = parsed<protocol::DigestsReply>(answer);
+    const std::vector<std::uint64_t> own =
+        co_await guarded(replica_.store->digests(question.page(), kPagesAtOnce));
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      if (static_cast<int>(i) < theirs.digests_size() &&
+          theirs.digests(static_cast<int>(i)) == own[i]) {
+        continue;
+      }
+      const BlockNumber first = from + i * block_store::kBlocksPerDigest;
+      const BlockNumber end = std::min(blocks, first + block_store::kBlocksPerDigest);
+      co_await repair_range(first * kBlockSize, (end - first) * kBlockSize);
+      co_await repair_at(leader, first, end);
+    }
+  }
+}
+
+Task<void> BlockCare::repair_at(std::string service, BlockNumber from, BlockNumber end) {
+  protocol::CheckBlocksRequest question;
+  question.set_volume(replica_.volume.id.bytes.data(), replica_.volume.id.bytes.size());
+  question.set_from_block(from);
+  question.set_end_block(end);
+  while (question.from_block() < end) {
+    const rpc::Message answer = co_await replica_.seams.caller->call(
+        service, protocol::method::kCheckBlocks, message_of(question), kCheckTimeout);
+    const auto told = parsed<protocol::CheckBlocksReply>(answer);
+    for (const protocol::CheckBlocksReply::Damage& damage : told.damaged()) {
+      if (damage.repaired()) continue;
+      throw Error(Code::unavailable, "block {} of {} is damaged", damage.block(), service);
+    }
+    if (told.next_block() <= question.from_block()) {
+      throw Error(Code::corrupt, "a check of blocks that goes on at block {}", told.next_block());
+    }
+    question.set_from_block(told.next_block());
+  }
 }
 
 }  // namespace datom::volume
