@@ -152,6 +152,7 @@ TEST_F(Cached, ABlockIsReadFromTheDiskOnce) {
   EXPECT_EQ(world_.op_read(11, 1), 1u);
   damage(11);
   EXPECT_EQ(world_.op_read(11, 1), 1u);
+  EXPECT_EQ(world_.store->bytes_from_disk(), kBlockSize);
   damage(12);
   EXPECT_EQ(code_of([&] { world_.read(12, 1); }), Code::corrupt);
 }

@@ -187,6 +187,9 @@ Op BlockStore::applied_op() const {
 std::uint64_t BlockStore::bytes_used() const {
   return impl_->blocks_used * kBlockSize;
 }
+std::uint64_t BlockStore::bytes_from_disk() const {
+  return impl_->bytes_from_disk;
+}
 std::size_t BlockStore::dirty_bytes() const {
   return impl_->table.dirty_bytes();
 }

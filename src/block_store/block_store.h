@@ -117,6 +117,8 @@ class BlockStore {
   Op applied_op() const;              // highest op applied since open, or checkpoint_op()
   // Of blocks of kind data and zero. Exact when fingerprint_known(), else about.
   std::uint64_t bytes_used() const;
+  // Of blocks that read() took from the disk, since open.
+  std::uint64_t bytes_from_disk() const;
   // Memory held by changed table pages until the next checkpoint. The caller bounds it: it takes a
   // checkpoint when this has grown large.
   std::size_t dirty_bytes() const;

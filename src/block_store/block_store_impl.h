@@ -133,6 +133,7 @@ struct BlockStore::Impl {
   // Each as the table has it at every moment: it changes in the step in which the table does.
   CachedBlocks cached;
   bool cache_writes = false;
+  std::uint64_t bytes_from_disk = 0;
 
   Op applied;
   bool copying = false;

@@ -120,6 +120,7 @@ runtime::Task<void> BlockStore::Impl::read_missing(std::span<const BlockVersion>
                                                    MutableBytes into) {
   const BlockNumber first = versions.front().block;
   const std::size_t found = co_await data->read(first * kBlockSize, into);
+  bytes_from_disk += found;
   if (found != into.size()) {
     throw Error(Code::corrupt, "data file ends early: {} bytes from block {} on, expected {}",
                 found, first, into.size());

@@ -126,6 +126,8 @@ TEST_F(Volume, TheLeaderReadsWhatWasWrittenFromMemory) {
   server.disk().flip_bit(server.directory() + "/layers/0/data", 5 * kBlockSize + 1234, 5);
   EXPECT_EQ(as_text(read(*client, 0, kMegabyte).view()), as_text(data.view()));
   EXPECT_EQ(status(leading).repaired_blocks(), 0u);
+  loop_.advance(1s);
+  EXPECT_THAT(server.metrics(), testing::ContainsRegex("datom_disk_read_bytes_total\\{[^}]*\\} 0"));
   run(set_property("cache.bytes", "0"));
   loop_.advance(1s);
   EXPECT_EQ(as_text(read(*client, 0, kMegabyte).view()), as_text(data.view()));

@@ -69,6 +69,9 @@ void Replica::Impl::make_metrics() {
       metrics.counter("datom_reads_total", "Reads that this replica served as leader.", labels);
   read_bytes_total =
       metrics.counter("datom_read_bytes_total", "Bytes read from this replica as leader.", labels);
+  disk_read_bytes_total = metrics.counter(
+      "datom_disk_read_bytes_total",
+      "Bytes of blocks that were not in memory when this replica read them.", labels);
   changes_total =
       metrics.counter("datom_changes_total",
                       "Writes, zeroes and trims committed by this replica as leader.", labels);

@@ -297,6 +297,8 @@ struct Replica::Impl {
   // Shown on the metrics page.
   std::unique_ptr<telemetry::Counter> reads_total;
   std::unique_ptr<telemetry::Counter> read_bytes_total;
+  std::unique_ptr<telemetry::Counter> disk_read_bytes_total;
+  std::uint64_t disk_read_counted = 0;  // of the store's
   std::unique_ptr<telemetry::Counter> changes_total;
   std::unique_ptr<telemetry::Counter> change_bytes_total;
   std::unique_ptr<telemetry::Histogram> change_seconds;

@@ -1,5 +1,6 @@
 // Performs what the group protocol decides: journal, apply, checkpoint, messages, time.
 #include <algorithm>
+#include <utility>
 
 #include "common/error.h"
 #include "protocol/methods.h"
@@ -453,6 +454,8 @@ void Replica::Impl::keep_house() {
   if (checkpoint_due()) apply_work.set();
   term_gauge->set(static_cast<double>(group->promised().value()));
   applied_gauge->set(static_cast<double>(store->applied_op().value()));
+  const std::uint64_t counted = std::exchange(disk_read_counted, store->bytes_from_disk());
+  disk_read_bytes_total->add(static_cast<double>(disk_read_counted - counted));
   space_left = 0;  // looked up anew by the next write
   group->configure(now(), group_options());
   if (trim_due()) tasks.spawn(trim_in_background());
