@@ -75,14 +75,15 @@ Outcome run_seed(std::uint64_t seed, const Options& options) {
   Bounds bounds(domain, verdict);
   Convergence convergence(domain, clients, invariants, bounds, verdict);
 
-  const runtime::Duration faulty_time = std::min(options.faulty_time, kFaultyTime);
+  // Faults are drawn for the whole time; of a shorter one, those that are later are left out.
+  const runtime::Duration whole_time = std::max(options.faulty_time, kFaultyTime);
   domain.loop.run(domain.start(
       faults, [&](const protocol::GroupRecord& record) { invariants.record_is(record); }));
   clients.start();
   bounds.start();
-  chaos.plan(kFaultyTime, faulty_time);
-  ambushes.lay(kFaultyTime, faulty_time);
-  domain.loop.run(domain.pause(faulty_time));
+  chaos.plan(whole_time, options.faulty_time);
+  ambushes.lay(whole_time, options.faulty_time);
+  domain.loop.run(domain.pause(options.faulty_time));
   domain.loop.run(ambushes.close());
   domain.loop.run(chaos.close());
   domain.loop.run(convergence.demand());

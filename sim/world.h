@@ -14,9 +14,10 @@ namespace datom::sim {
 inline constexpr runtime::Duration kFaultyTime = std::chrono::seconds(8);
 
 struct Options {
-  FaultSet without;                             // classes switched off
-  runtime::Duration faulty_time = kFaultyTime;  // faults later than that do not happen
-  bool trace = false;                           // the servers' log lines, to standard error
+  FaultSet without;  // classes switched off
+  // Faults later than that do not happen; in a longer time they are spread over all of it.
+  runtime::Duration faulty_time = kFaultyTime;
+  bool trace = false;  // the servers' log lines, to standard error
 };
 
 struct Outcome {

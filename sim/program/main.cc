@@ -47,7 +47,8 @@ usage: ./dev sim [--seeds N] [--from S] [--jobs J] [--first-failure]
 
 With any of them:
   --without A,B     switch off classes of faults
-  --faulty-ms T     no faults later than T milliseconds after the start
+  --faulty-ms T     no faults later than T milliseconds after the start (8000); with more, clients
+                    go on for so long and the faults are spread over it
 
 Exit code 1 if a seed failed. Fault classes:
 )";

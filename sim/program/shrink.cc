@@ -97,7 +97,7 @@ std::string command_of(std::uint64_t seed, const Options& options) {
     off += name(which);
   }
   if (!off.empty()) command += " --without " + off;
-  if (options.faulty_time < kFaultyTime) {
+  if (options.faulty_time != kFaultyTime) {
     command += fmt::format(" --faulty-ms {}", time_of(options).count());
   }
   return command + " --trace";
