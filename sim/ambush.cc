@@ -52,6 +52,13 @@ void Ambushes::aim(Strike& strike, Moment moment) {
       strike.sender = false;
       strike.deed = Deed::uncoordinated;
       break;
+    case Moment::named:  // the process that comes after it hears of it, before anybody is elected
+      strike.deed = Deed::crash;
+      strike.crash = Crash::late;
+      strike.after = 0ms;
+      strike.how_long = 400ms + strike.how_long / 6;
+      strike.away = 0ms;
+      break;
     case Moment::appends:  // a leader at work: whether it goes on serving reads
       strike.sender = true;
       strike.deed = Deed::island;
@@ -65,7 +72,6 @@ Ambushes::Strike Ambushes::draw_strike(Moment moment) {
   Strike one;
   one.sender = random_.below(2) == 0 && moment != Moment::named;  // few are: most name themselves
   one.deed = static_cast<Deed>(random_.below(kDeeds));
-  if (random_.below(4) == 0) aim(one, moment);
   const bool at_once = random_.below(2) == 0;
   one.after = up_to(at_once ? 2ms : 80ms);
   const bool is_short = random_.below(2) == 0;
@@ -78,7 +84,19 @@ Ambushes::Strike Ambushes::draw_strike(Moment moment) {
   one.alone = random_.below(3) == 0;
   one.told = random_.below(2) == 0;
   one.spared = random_.next();
+  if (random_.below(4) == 0) aim(one, moment);
   return one;
+}
+
+// A leader's last entries reach one of the others: who then is elector names that one.
+std::vector<Ambushes::Strike> Ambushes::uneven_end() {
+  std::vector<Strike> both(2, draw_strike(Moment::appends));
+  for (Strike& one : both) one.sender = true;
+  both[0].deed = Deed::hold;
+  both[0].after = 0ms;
+  both[1].deed = Deed::crash;
+  both[1].crash = Crash::heard;
+  return both;
 }
 
 void Ambushes::lay(runtime::Duration full, runtime::Duration part) {
@@ -91,6 +109,7 @@ void Ambushes::lay(runtime::Duration full, runtime::Duration part) {
     if (one.moment == Moment::named) one.left = 0;
     one.strikes.push_back(draw_strike(one.moment));
     if (random_.below(5) < 2) one.strikes.push_back(draw_strike(one.moment));
+    if (one.moment == Moment::appends && random_.below(3) == 0) one.strikes = uneven_end();
     if (from < part) laid_.push_back(std::move(one));
   }
 }

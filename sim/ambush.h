@@ -75,6 +75,7 @@ class Ambushes {
 
   Strike draw_strike(Moment moment);
   static void aim(Strike& strike, Moment moment);
+  std::vector<Strike> uneven_end();
   runtime::Duration up_to(runtime::Duration most);
   std::set<Moment> moments_of(const protocol::GroupMessage& message, const Buffer& entries);
   std::optional<std::size_t> server_of(const Uuid& replica) const;
