@@ -107,8 +107,10 @@ void AttachedClient::check_open() const {
 // ---- requests
 // -------------------------------------------------------------------------------------
 
-// Until it is answered: whoever leads, however often that changes.
-Task<rpc::Message> AttachedClient::ask(const protocol::ClientIo& io, Buffer payload) {
+// Until it is answered: whoever leads, however often that changes. `repeated` is set once it is
+// asked again.
+Task<rpc::Message> AttachedClient::ask(const protocol::ClientIo& io, Buffer payload,
+                                       bool* repeated) {
   const runtime::Time begun = seams_.loop->now();
   for (runtime::Duration wait = kShortestPause;; wait = std::min(2 * wait, kLongestPause)) {
     check_open();
@@ -135,6 +137,7 @@ Task<rpc::Message> AttachedClient::ask(const protocol::ClientIo& io, Buffer payl
       throw Error(Code::unavailable, "volume {}: no leader answered within {} ms", volume_.name,
                   std::chrono::duration_cast<std::chrono::milliseconds>(limit).count());
     }
+    if (repeated != nullptr) *repeated = true;
     const bool told_who = code == Code::not_leader && !leader_.empty();
     if (!told_who || wait > kShortestPause) co_await pause(wait);
   }
@@ -306,10 +309,11 @@ Task<void> AttachedClient::change(protocol::IoKind kind, std::uint64_t offset, s
   io.set_first_incomplete(*incomplete_.begin());
   io.set_offset(offset);
   io.set_length(length);
+  bool repeated = false;
   std::exception_ptr failure;
   Code code{};
   try {
-    co_await ask(io, std::move(payload));
+    co_await ask(io, std::move(payload), &repeated);
   } catch (const Error& error) {
     code = error.code();
     failure = std::current_exception();
@@ -320,9 +324,9 @@ Task<void> AttachedClient::change(protocol::IoKind kind, std::uint64_t offset, s
     throw Error(Code::permission_denied, "volume {}: another client has taken it over",
                 volume_.name);
   }
-  if (code == Code::unavailable && session_number == session_) {
-    // C4: the outcome is unknown. What comes next belongs to another session, which closes this
-    // one.
+  if ((code == Code::unavailable || repeated) && session_number == session_) {
+    // C4: the outcome is unknown, also where the last attempt was refused (no space): the first may
+    // still be on its way. What comes next belongs to another session, which closes this one.
     closes_ = std::exchange(session_, Op(0));
     draw_identity();
   }

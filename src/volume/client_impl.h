@@ -46,7 +46,8 @@ class AttachedClient final : public VolumeClient {
   struct UnderWay;
   class Numbered;
 
-  runtime::Task<rpc::Message> ask(const protocol::ClientIo& io, Buffer payload);
+  runtime::Task<rpc::Message> ask(const protocol::ClientIo& io, Buffer payload,
+                                  bool* repeated = nullptr);
   runtime::Task<rpc::Message> attempt(std::string service, const protocol::ClientIo& io,
                                       Buffer payload);
   void check_open() const;

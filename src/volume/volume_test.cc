@@ -259,6 +259,18 @@ class SharedVolume : public Volume {
     co_await servers_[through]->caller().call(servers_[leader_]->name(),
                                               protocol::method::kClientIo, std::move(message), 5s);
   }
+  // The second change of a session, as if it had been held up on its way until now.
+  Code late_copy(std::size_t through, std::uint64_t session, Buffer payload) {
+    protocol::ClientIo late;
+    late.set_volume(kVolume.bytes.data(), kVolume.bytes.size());
+    late.set_kind(protocol::IO_WRITE);
+    late.set_session(session);
+    late.set_sequence(2);
+    late.set_first_incomplete(2);
+    late.set_length(payload.size());
+    leader_ = leader();
+    return code_of(ask_leader(through, late, std::move(payload)));
+  }
   std::size_t leader_ = 0;
 };
 
@@ -274,16 +286,28 @@ TEST_F(SharedVolume, AWriteThatWasGivenUpTakesNoEffectBehindTheNextOne) {
   EXPECT_EQ(code_of(client->write(0, filled(4096, 2))), Code::unavailable);
   for (const std::size_t other : {leading, (leading + 2) % 3}) run(servers_[other]->start());
   write(*client, 0, filled(4096, 3));
-  // The first one was held up on its way, and comes now.
-  protocol::ClientIo late;
-  late.set_volume(kVolume.bytes.data(), kVolume.bytes.size());
-  late.set_kind(protocol::IO_WRITE);
-  late.set_session(session);
-  late.set_sequence(2);
-  late.set_first_incomplete(2);
-  late.set_length(4096);
-  leader_ = leader();
-  EXPECT_EQ(code_of(ask_leader(at, late, filled(4096, 2))), Code::session_expired);
+  EXPECT_EQ(late_copy(at, session, filled(4096, 2)), Code::session_expired);
+  EXPECT_TRUE(same(read(*client, 0, 4096), filled(4096, 3)));
+  run(client->close());
+}
+
+// The same where the last attempt was refused: the first one may still come.
+TEST_F(SharedVolume, AWriteThatWasRefusedAtLastTakesNoEffectBehindTheNextOne) {
+  const std::size_t leading = leader();
+  const std::size_t at = (leading + 1) % 3;
+  const auto client = attach(at);
+  const std::uint64_t session = status(leading).last_op() + 1;
+  write(*client, 0, filled(4096, 1));
+  run(servers_[leading]->crash());
+  for (const std::size_t other : {at, (leading + 2) % 3}) servers_[other]->disk().limit(24 << 20);
+  loop_.advance(1s);
+  EXPECT_EQ(code_of(client->write(0, filled(4096, 2))), Code::no_space);
+  for (const std::size_t other : {at, (leading + 2) % 3}) servers_[other]->disk().limit(1 << 30);
+  loop_.advance(1s);
+  write(*client, 0, filled(4096, 3));
+  EXPECT_EQ(late_copy((leader() + 1) % 3 == leading ? (leader() + 2) % 3 : (leader() + 1) % 3,
+                      session, filled(4096, 2)),
+            Code::session_expired);
   EXPECT_TRUE(same(read(*client, 0, 4096), filled(4096, 3)));
   run(client->close());
 }
