@@ -183,6 +183,7 @@ Task<bool> VolumeMover::place_elsewhere(Domain& domain, std::string volume, std:
     const GroupRecord group = domain.groups.at(id).record;
     const std::string trouble = co_await cancel_learner(group, record.id, before);
     if (!trouble.empty()) throw Error(Code::unavailable, "{}", trouble);
+    co_await client_.sync();  // the leader wrote the record, not this client
     const Domain now = co_await read_volume(loop_, client_, domain_, volume);
     const auto found = now.groups.find(id);
     if (found == now.groups.end()) co_return false;
