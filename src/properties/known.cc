@@ -12,9 +12,9 @@ namespace datom::properties {
 namespace {
 
 constexpr std::array kKnown = std::to_array<const Definition*>(
-    {&kCacheBytes, &kCheckpointInterval, &kClientTimeout, &kCoordinationSessionTimeout, &kGroupElectionTimeout,
-     &kGroupHeartbeat, &kGroupLease, &kJournalRetention, &kReplaceAfter, &kReplaceConcurrent,
-     &kScrubBytesPerSecond, &kSyncRate});
+    {&kCacheBytes, &kCheckpointInterval, &kClientTimeout, &kCoordinationSessionTimeout,
+     &kGroupElectionTimeout, &kGroupHeartbeat, &kGroupLease, &kJournalRetention, &kReplaceAfter,
+     &kReplaceConcurrent, &kScrubBytesPerSecond, &kSyncRate});
 
 std::string known_names() {
   std::string names;
