@@ -29,6 +29,8 @@ Task<void> Convergence::demand() {
     co_await domain_.pause(20ms);
     co_await restart_stopped();  // an operation that had stalled may have been refused only now
   }
+  // A change that nobody waits for any more may yet take effect; not behind the last reads.
+  co_await domain_.until(domain_.network.late_until());
   const bool answered = clients_.running() == 0;
   std::string last;
   bool converged = false;

@@ -219,6 +219,7 @@ Task<rpc::Message> Network::Endpoint::call(std::string service, rpc::Method meth
     ++network_.replayed_;
     const auto later = std::chrono::milliseconds(100 + network_.replays_.below(4000));
     deliver_at(network_.loop_.now() + later);
+    network_.late_until_ = std::max(network_.late_until_, network_.loop_.now() + later);
   }
   const auto timer = node_.start_timer(node_.now() + timeout, [call, service] {
     call->end({}, std::make_exception_ptr(Error(Code::timeout, "no reply from {}", service)));

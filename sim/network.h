@@ -45,6 +45,8 @@ class Network {
   // The connections between the two break: each of them hears that the other one is gone.
   void sever(const std::string& one, const std::string& other);
   void heal();
+  // What was asked, and is to arrive once more, has arrived by then.
+  runtime::Time late_until() const { return late_until_; }
 
   // Hears every one-way message as it is sent, and as it arrives.
   struct Observer {
@@ -99,6 +101,7 @@ class Network {
   std::uint64_t reordered_ = 0;
   std::uint64_t replayed_ = 0;
   std::uint64_t severed_ = 0;
+  runtime::Time late_until_{};
 };
 
 class Network::Endpoint final : public rpc::Caller {

@@ -215,7 +215,16 @@ void BlockStore::Impl::replace(Table::Pin& page, const BlockVersion& old,
 
 // Blocks that are copied may be newer than what was applied.
 Op BlockStore::Impl::newest_possible() const {
-  return copying ? Op(kMaxOp) : std::max(applied, superblock->current().horizon);
+  return std::max(applied, copying ? newest_copied : superblock->current().horizon);
+}
+
+// As require_entry; one newer than possible is damaged as well.
+BlockVersion BlockStore::Impl::require_sound(BlockNumber block, const RawEntry& entry) const {
+  const BlockVersion version = require_entry(block, entry);
+  if (version.op <= newest_possible()) return version;
+  throw Error(Code::corrupt,
+              "the table entry of block {} is damaged: it says op {}, at most {} is possible",
+              block, version.op.value(), newest_possible().value());
 }
 
 void BlockStore::Impl::advance_to(Op op) {

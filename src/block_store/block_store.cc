@@ -261,8 +261,8 @@ runtime::Task<void> BlockStore::install(std::vector<PeerBlock> blocks) {
 runtime::Task<void> BlockStore::finish_copy(Op op) {
   return impl_->finish_copy(op);
 }
-void BlockStore::begin_copy(Op op) {
-  impl_->begin_copy(op);
+void BlockStore::begin_copy(Op op, Op newest) {
+  impl_->begin_copy(op, newest);
 }
 runtime::Task<void> BlockStore::close() {
   return impl_->close();

@@ -214,8 +214,9 @@ class BlockStore {
   // apply up to it first. The copy is durable after the next checkpoint(), with base_complete true.
   runtime::Task<void> finish_copy(Op op);
   // Before copying: applied_op() becomes `op` though blocks are older; follow with copying.
-  // REQUIRES: base_complete false has been saved, no apply() under way, op at least applied_op().
-  void begin_copy(Op op);
+  // No block here is as of an op above `newest`: an entry that says so is damaged. REQUIRES:
+  // base_complete false has been saved, no apply() under way, op at least applied_op().
+  void begin_copy(Op op, Op newest);
 
   // Waits for what is under way; no checkpoint. Use nothing afterwards.
   runtime::Task<void> close();

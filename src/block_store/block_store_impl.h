@@ -76,6 +76,7 @@ struct BlockStore::Impl {
   void advance_to(Op op);
   // No sound entry of the table is newer.
   Op newest_possible() const;
+  BlockVersion require_sound(BlockNumber block, const RawEntry& entry) const;
   void note_fingerprint();
   std::optional<std::uint64_t> fingerprint_at(Op op) const;
 
@@ -120,7 +121,7 @@ struct BlockStore::Impl {
   bool is_newer(const BlockVersion& version, const Table::Pin& page) const;
   runtime::Task<void> install_checked(std::vector<PeerBlock> blocks);
   runtime::Task<void> finish_copy(Op op);
-  void begin_copy(Op op);
+  void begin_copy(Op op, Op newest);
 
   runtime::Task<void> close();
 
@@ -137,6 +138,7 @@ struct BlockStore::Impl {
 
   Op applied;
   bool copying = false;
+  Op newest_copied{kMaxOp};  // while copying: no block is newer, nor than what was applied
   // Whether fingerprint and blocks_used are as of `applied`; if not, and no copy is under way, they
   // become so when the superblock's horizon is reached.
   bool known = false;

@@ -19,7 +19,7 @@ runtime::Task<std::vector<BlockVersion>> BlockStore::Impl::newer_blocks(BlockNum
   if (from >= end) co_return newer;
   const auto collect = [&](BlockNumber first, std::span<const RawEntry> entries) {
     for (std::size_t i = 0; i < entries.size() && newer.size() < limit; ++i) {
-      const BlockVersion version = require_entry(first + i, entries[i]);
+      const BlockVersion version = require_sound(first + i, entries[i]);
       if (version.op > newer_than) newer.push_back(version);
     }
     return newer.size() < limit;
@@ -53,6 +53,7 @@ runtime::Task<void> BlockStore::Impl::install_checked(std::vector<PeerBlock> blo
   for (const PeerBlock& one : blocks) ranges.push_back({one.version.block, one.version.block + 1});
   const RangeGuard::Writing writing = co_await guard.write(std::move(ranges));
   check_usable();
+  for (const PeerBlock& one : blocks) newest_copied = std::max(newest_copied, one.version.op);
   PinnedPages pages;
   std::vector<Change> changes;
   for (const auto& [version, content] : blocks) {
@@ -75,12 +76,13 @@ runtime::Task<void> BlockStore::Impl::install_checked(std::vector<PeerBlock> blo
   }
 }
 
-void BlockStore::Impl::begin_copy(Op op) {
+void BlockStore::Impl::begin_copy(Op op, Op newest) {
   DATOM_CHECK(!applying && op >= applied);
   // Else a crash would leave a half copied base that is taken for a complete one.
   DATOM_CHECK(!superblock->current().state.base_complete);
   applied = op;
   copying = true;
+  newest_copied = newest;
   known = false;
   history.clear();
 }

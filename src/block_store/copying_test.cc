@@ -10,12 +10,12 @@ using ::testing::Optional;
 
 constexpr std::uint64_t kBlocks = 600;
 
-void begin_copy(StoreWorld& world, std::uint64_t op) {
+void begin_copy(StoreWorld& world, std::uint64_t op, std::uint64_t newest = 1000) {
   ReplicaState state = world.store->state();
   if (state.base_complete) state.copy_from = world.store->checkpoint_op();
   state.base_complete = false;
   run(world.loop, world.store->save(state));
-  world.store->begin_copy(Op(op));
+  world.store->begin_copy(Op(op), Op(newest));
 }
 
 void finish_copy(StoreWorld& world, std::uint64_t op) {
@@ -97,6 +97,24 @@ TEST(Copying, AnIncompleteBaseStaysSoOverARestart) {
   EXPECT_EQ(world.store->state().copy_from, Op(1));
   EXPECT_EQ(world.store->applied_op(), Op(10));
   EXPECT_FALSE(world.store->fingerprint_known());
+}
+
+// An op that nobody can have would keep the copy from ever being complete.
+TEST(Copying, AnEntryOfAnOpThatNobodyHasIsDamagedAndReplaced) {
+  StoreWorld ahead(kBlocks);
+  ahead.apply_all({write_entry(1, 0, 3), write_entry(2, 1, 1)});
+  StoreWorld behind(kBlocks);
+  behind.apply(write_entry(1, 0, 3));
+  behind.checkpoint();
+  behind.disk.flip_bit("/replica/layers/0/table", 16 + 6, 4);  // of block 1: op 2^50 and more
+  runtime::SeededRandom random(3);
+  behind.crash(random);
+  begin_copy(behind, 2, 2);
+  const auto damaged = run(behind.loop, behind.store->damaged_entries(0, kBlocks * kBlockSize, 10));
+  EXPECT_EQ(damaged, std::vector<BlockNumber>{1});
+  run(behind.loop, behind.store->install(alone(data_version(ahead, 1), content_of(2, 1))));
+  finish_copy(behind, 2);
+  EXPECT_EQ(behind.store->fingerprint(), ahead.store->fingerprint());
 }
 
 TEST(Copying, InstallTakesOnlyWhatIsNewer) {

@@ -157,7 +157,7 @@ runtime::Task<BlockVersion> BlockStore::Impl::version(BlockNumber block) {
     throw Error(Code::invalid_argument, "block {} of a volume of {} blocks", block, table.blocks());
   }
   const Table::Pin page = co_await table.pin(Table::page_of(block));
-  co_return require_entry(block, page.get(block));
+  co_return require_sound(block, page.get(block));
 }
 
 }  // namespace datom::block_store

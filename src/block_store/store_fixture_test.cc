@@ -141,7 +141,7 @@ void copy_blocks(StoreWorld& from, StoreWorld& to) {
   state.base_complete = false;
   state.copy_from = had;
   run(to.loop, to.store->save(state));
-  to.store->begin_copy(from.store->applied_op());
+  to.store->begin_copy(from.store->applied_op(), from.store->applied_op());
   std::vector<BlockVersion> versions;
   BlockNumber next = 0;
   do {

@@ -202,7 +202,7 @@ Task<void> Replica::Impl::adopt_base(CopySource source, protocol::CopyBeginReply
     perform(group->copy_started(now(), base));
     co_await store->save(std::move(state));
     co_await journal->reset(base);
-    store->begin_copy(base.op);
+    store->begin_copy(base.op, source.last);
     sessions = std::move(taken);
     recent_batches.clear();
     recent_bytes = 0;
