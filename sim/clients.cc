@@ -186,7 +186,9 @@ Task<void> Clients::write(Attachment& through, std::uint64_t first, std::uint64_
     done = true;
   } catch (const Error& error) {
     verdict_.trace(static_cast<std::uint64_t>(error.code()));
-    if (error.code() == Code::unavailable) session.renewed = true;
+    // A refusal, too, may have been that of a second attempt.
+    const bool goes_on = error.code() != Code::unavailable && error.code() != Code::no_space;
+    if (!goes_on) session.renewed = true;
   }
   co_await runtime::switch_to(domain_.loop);
   --through.writing;

@@ -368,7 +368,9 @@ std::vector<Held> Replica::held() const {
           {"bytes that wait for the journal", impl.unwritten_bytes, impl.most_unwritten()},
           {"bytes of changes to be proposed", impl.queued_bytes, kMaxQueuedBytes + entry},
           {"sessions", impl.sessions.all().size(), replication::kMaxSessions},
-          {"sessions closed ahead", impl.closed_sessions.size(), replication::kMaxSessions}};
+          {"sessions closed ahead", impl.closed_sessions.size(), replication::kMaxSessions},
+          {"changes refused", impl.refused_changes.size(),
+           replication::kMaxSessions * replication::kSessionWindow}};
 }
 
 const protocol::VolumeRecord& Replica::volume() const {

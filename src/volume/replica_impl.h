@@ -123,6 +123,7 @@ struct Replica::Impl {
   Task<rpc::Message> serve_attach(const protocol::ClientIo& request);
   Task<rpc::Message> serve_change(const protocol::ClientIo& request, Buffer payload);
   Task<Op> change(const protocol::ClientIo& request, Buffer payload);
+  void note_refused(const protocol::ClientIo& request);
   Task<Buffer> complete_blocks(const protocol::ClientIo& request, Buffer payload);
   Task<bool> holder_lives(Op session, replication::Session holder);
   Task<Op> propose(protocol::EntryHeader header, Buffer payload);
@@ -257,6 +258,8 @@ struct Replica::Impl {
   runtime::Event proposal_room;
   RangeLocks ranges;
   Throttle throttle;
+  // (session, sequence) whose client was told of a refusal: another copy must not take effect.
+  std::set<std::pair<Op, std::uint64_t>> refused_changes;
   std::set<std::pair<Op, std::uint64_t>> in_flight;  // (session, sequence) under way
   runtime::Event in_flight_changed;
   std::set<Op> closed_sessions;  // of this leadership: by attach entries in its journal

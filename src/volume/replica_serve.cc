@@ -299,16 +299,36 @@ Task<rpc::Message> Replica::Impl::serve_change(const protocol::ClientIo& request
     co_await in_flight_changed.wait();
     check_serves();
   }
+  if (refused_changes.contains(key)) {
+    throw Error(Code::no_space, "volume {}: request {} of session {} was refused already",
+                volume.name, request.sequence(), request.session());
+  }
   const InFlight place(in_flight, in_flight_changed, key);
   // In its place already: asked again, it is not counted again.
   if (throttle.limited()) co_await admit(request);
   const runtime::Time begun = loop().now();
   const auto length = static_cast<double>(request.length());
-  co_await change(request, std::move(payload));
+  try {
+    co_await change(request, std::move(payload));
+  } catch (const Error& error) {
+    if (error.code() == Code::no_space) note_refused(request);
+    throw;
+  }
   changes_total->add();
   change_bytes_total->add(length);
   change_seconds->observe(std::chrono::duration<double>(loop().now() - begun).count());
   co_return empty_reply();
+}
+
+// C4: the client was told that the change does not happen, and goes on in its session. What lies
+// below its lowest incomplete number needs no note: an entry that says so closes it.
+void Replica::Impl::note_refused(const protocol::ClientIo& request) {
+  const Op session(request.session());
+  std::erase_if(refused_changes, [&](const auto& old) {
+    return old.first == session ? old.second < request.first_incomplete()
+                                : !sessions.all().contains(old.first);
+  });
+  refused_changes.emplace(session, request.sequence());
 }
 
 // Orders the change among those to the same blocks and has it committed.
